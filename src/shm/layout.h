@@ -1,0 +1,87 @@
+// The channel: the whole contract between the two ends of one connection.
+// Any thread, signal handlers included. Pure memory: this file makes no call of any kind.
+// A field has ONE writing end; the other end treats what it reads as a guest: copy once, check, use the copy.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace shunt {
+
+inline constexpr uint64_t kChannelMagic = 0x314c4e4e48435453;  // "STCHNNL1"
+inline constexpr uint32_t kChannelVersion = 1;
+inline constexpr size_t kLine = 64;
+
+// Ring areas: class c holds 2^c bytes at offset 2^c of its direction's region, so areas never overlap.
+inline constexpr uint32_t kFirstClass = 14;  // 16 KiB
+inline constexpr uint32_t kLastClass = 20;   // 1 MiB
+inline constexpr size_t kRegionBytes = size_t{1} << (kLastClass + 1);
+inline constexpr size_t kChannelBytes = kRegionBytes * 2;  // direction d's region starts at d * kRegionBytes
+inline constexpr size_t kHeaderBytes = 4096;               // at 0: below the first area of region 0, which starts at 16 KiB
+
+// Writer's state of one direction, in the order it goes through. Never goes back.
+enum class Stage : uint32_t { kernel = 0, ring = 1, kernel_again = 2 };
+
+// What an end asks of the writer at the other end.
+enum class Ask : uint32_t { nothing = 0, demote = 1, frozen = 2 };
+
+// One direction, X writes and Y reads.
+struct Direction {
+  // --- line 0: written by X on every write, read by Y on every read.
+  alignas(kLine) std::atomic<uint64_t> tail;  // bytes published. SYNC: release here / acquire in Y's read
+  std::atomic<uint64_t> class_from;  // position from which class_next holds; published by tail
+  std::atomic<uint32_t> class_next;  // ring class from class_from on; published by tail
+  std::atomic<uint32_t> writing;     // nonzero while X is between its look at `ask` and its publication
+  // --- line 1: written by X, seldom.
+  alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
+  std::atomic<uint32_t> bells_rung;          // bells ever sent X→Y, published before each is sent
+  std::atomic<uint64_t> kernel_total;        // up-fence: bytes X sent through the kernel before the ring
+  std::atomic<uint64_t> demote_at;           // down-fence: ring position after which X uses the kernel
+  std::atomic<uint32_t> space_arm;           // (sequence << 1 | armed): X sleeps until this ring has space
+  std::atomic<uint32_t> gone_writer;         // X closed, or shut its writing down (hint: the kernel decides)
+  // --- line 2: written by Y on every read, read by X when its known space runs out.
+  alignas(kLine) std::atomic<uint64_t> head;  // bytes consumed. SYNC: release here / acquire in X's write
+  // --- line 3: written by Y, seldom; X reads it on every write, so it stays in X's cache.
+  alignas(kLine) std::atomic<uint32_t> data_arm;  // (sequence << 1 | armed): Y sleeps until this ring has data
+  std::atomic<Ask> ask;                           // Y asks X to leave the ring
+  std::atomic<uint32_t> gone_reader;              // Y closed, or shut its reading down (hint)
+  std::atomic<uint32_t> passed;                   // Y has taken all of kernel_total and reads the ring (1), passed the down-fence (2)
+};
+
+struct ChannelHeader {
+  uint64_t magic;      // acceptor, before the offer
+  uint32_t version;    // acceptor, before the offer
+  uint32_t bytes;      // size of the memfd; acceptor, before the offer
+  uint8_t bits[16];    // the connector's 128 bits: this channel is for that connection; acceptor, before the offer
+  alignas(kLine) std::atomic<uint32_t> attached;  // connector: mapped. SYNC: release here / acquire in the acceptor's write
+  Direction direction[2];  // [0] acceptor → connector, [1] connector → acceptor
+};
+
+inline constexpr uint32_t kToConnector = 0;
+inline constexpr uint32_t kToAcceptor = 1;
+
+static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
+static_assert(offsetof(Direction, tail) == 0);
+static_assert(offsetof(Direction, class_from) == 8);
+static_assert(offsetof(Direction, class_next) == 16);
+static_assert(offsetof(Direction, writing) == 20);
+static_assert(offsetof(Direction, stage) == 64);
+static_assert(offsetof(Direction, bells_rung) == 68);
+static_assert(offsetof(Direction, kernel_total) == 72);
+static_assert(offsetof(Direction, demote_at) == 80);
+static_assert(offsetof(Direction, space_arm) == 88);
+static_assert(offsetof(Direction, gone_writer) == 92);
+static_assert(offsetof(Direction, head) == 128);
+static_assert(offsetof(Direction, data_arm) == 192);
+static_assert(offsetof(Direction, ask) == 196);
+static_assert(offsetof(Direction, gone_reader) == 200);
+static_assert(offsetof(Direction, passed) == 204);
+static_assert(sizeof(Direction) == 256);
+static_assert(offsetof(ChannelHeader, bits) == 16);
+static_assert(offsetof(ChannelHeader, attached) == 64);
+static_assert(offsetof(ChannelHeader, direction) == 128);
+static_assert(sizeof(ChannelHeader) == 640 && sizeof(ChannelHeader) <= kHeaderBytes);
+static_assert(kHeaderBytes <= size_t{1} << kFirstClass);
+
+}  // namespace shunt
