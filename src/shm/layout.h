@@ -33,6 +33,7 @@ struct Direction {
   std::atomic<uint64_t> class_from;  // position from which class_next holds; published by tail
   std::atomic<uint32_t> class_next;  // ring class from class_from on; published by tail
   std::atomic<uint32_t> writing;     // nonzero while X is between its look at `ask` and its publication
+  std::atomic<uint32_t> writer_cpu;  // CPU on which X last woke or slept; a hint for Y's patience
   // --- line 1: written by X, seldom.
   alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
   std::atomic<uint32_t> bells_rung;          // bells ever sent X→Y, published before each is sent
@@ -66,6 +67,7 @@ static_assert(offsetof(Direction, tail) == 0);
 static_assert(offsetof(Direction, class_from) == 8);
 static_assert(offsetof(Direction, class_next) == 16);
 static_assert(offsetof(Direction, writing) == 20);
+static_assert(offsetof(Direction, writer_cpu) == 24);
 static_assert(offsetof(Direction, stage) == 64);
 static_assert(offsetof(Direction, bells_rung) == 68);
 static_assert(offsetof(Direction, kernel_total) == 72);

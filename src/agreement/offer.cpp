@@ -1,0 +1,76 @@
+// Makes and verifies channels. The peer is hostile: seals rule out SIGBUS, the type rules out huge pages, the bits rule out mix-ups.
+#include "agreement/offer.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/memfd.h>
+#include <new>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+long map(int memfd, uint8_t*& base) {
+  const long address = sys::raw(SYS_mmap, nullptr, kChannelBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memfd, 0);
+  if (address < 0 && address > -4096) return address;
+  base = reinterpret_cast<uint8_t*>(address);
+  // A forked child keeps the mapping (the family shares it); a core dump does not need it.
+  sys::raw(SYS_madvise, base, kChannelBytes, MADV_DONTDUMP);
+  return 0;
+}
+
+}  // namespace
+
+long create_channel(const Bits& bits, OfferedChannel& channel) {
+  const long made = sys::raw(SYS_memfd_create, "shunt", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (made < 0) return made;
+  channel.memfd = static_cast<int>(made);
+  long result = sys::raw(SYS_ftruncate, channel.memfd, kChannelBytes);
+  if (result == 0) result = sys::raw(SYS_fcntl, channel.memfd, F_ADD_SEALS, kSeals);
+  if (result == 0) result = map(channel.memfd, channel.base);
+  if (result < 0) {
+    sys::close(channel.memfd);
+    return result;
+  }
+  auto* header = new (channel.base) ChannelHeader{};
+  header->magic = kChannelMagic;
+  header->version = kChannelVersion;
+  header->bytes = kChannelBytes;
+  memcpy(header->bits, bits.bytes, sizeof header->bits);
+  for (Direction& direction : header->direction) {
+    direction.data_arm.store(1 << 1 | 1, std::memory_order_relaxed);  // somebody may sleep in the kernel already
+    direction.class_next.store(kFirstClass, std::memory_order_relaxed);
+  }
+  return 0;
+}
+
+long map_channel(int memfd, const Bits& bits, uint8_t*& base) {
+  const long seals = sys::raw(SYS_fcntl, memfd, F_GET_SEALS);
+  struct stat status {};
+  if (seals < 0 || sys::raw(SYS_fstat, memfd, &status) < 0) return -ENOENT;
+  if (status.st_size != static_cast<off_t>(kChannelBytes) || (seals & kSeals) != kSeals) return -ENOENT;
+  struct statfs system {};
+  if (sys::raw(SYS_fstatfs, memfd, &system) < 0 || system.f_type != TMPFS_MAGIC) return -ENOENT;
+  struct {
+    uint64_t magic;
+    uint32_t version, bytes;
+    uint8_t bits[16];
+  } seen;
+  if (sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0) != sizeof seen) return -ENOENT;
+  if (seen.magic != kChannelMagic || memcmp(seen.bits, bits.bytes, sizeof seen.bits) != 0) return -ENOENT;
+  if (seen.version != kChannelVersion || seen.bytes != kChannelBytes || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
+    return -EPROTO;
+  return map(memfd, base);
+}
+
+void unmap_channel(uint8_t* base) { sys::raw(SYS_munmap, base, kChannelBytes); }
+
+}  // namespace shunt

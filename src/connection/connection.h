@@ -1,0 +1,119 @@
+// One connection as one process sees it: its side, its mapping of the channel, its tally. And what can be done with it.
+// Any thread. Results are ≥ 0 or −errno. Every call takes the descriptor it was made through: a connection may have several.
+#pragma once
+
+#include <ctime>
+#include <sys/socket.h>
+
+#include "connection/side.h"
+#include "observe/counters.h"
+#include "wait/patience.h"
+
+namespace shunt {
+
+struct Registration;  // readiness: one entry of one epoll set
+
+struct Connection {
+  Side* side;  // paired for good: connection i of a slab has side i
+  // The channel as mapped here; null until offered or attached. SYNC: release when it appears / acquire in every call.
+  std::atomic<uint8_t*> channel;
+  Direction* in;
+  Direction* out;
+  uint8_t* in_region;
+  uint8_t* out_region;
+  std::atomic<uint32_t> references;   // descriptors of this process, and threads asleep on it
+  std::atomic<uint32_t> generation;   // of this slot: counts its lives
+  std::atomic<bool> shared_over_fork; // the slot is retired on close
+  std::atomic<Registration*> registrations;
+  Tally tally;
+  History data_history, space_history;
+};
+
+// Set once at start; read-only afterwards.
+struct Behaviour {
+  bool offers = true;             // false: SHUNT_UPGRADE=never
+  uint32_t writes_before_offer = 4;
+  uint64_t bytes_before_offer = 32768;
+  bool chaos = false;
+  uint64_t chaos_seed = 0;
+};
+extern Behaviour behaviour;
+bool chaos_strikes(uint32_t one_in);  // false unless chaos; pseudo-random otherwise
+
+// ---- bytes (receive.cpp, send.cpp)
+
+struct ReceiveRequest {
+  Cursor to;
+  size_t bytes;       // room in all
+  int flags;          // MSG_*
+  msghdr* message;    // recvmsg's own header (name, control and flags are filled in); null for the others
+};
+long receive(Connection& connection, int fd, ReceiveRequest request);
+
+struct SendRequest {
+  Cursor from;
+  size_t bytes;
+  int flags;               // MSG_*
+  const msghdr* message;   // sendmsg's own header if it carries control data; else null
+};
+long send(Connection& connection, int fd, SendRequest request);
+
+// sendfile(2) into the connection: reads up to `bytes` from `file` straight into the ring. `offset` as sendfile's.
+long send_file(Connection& connection, int fd, int file, off_t* offset, size_t bytes);
+
+// ---- readiness (look.cpp)
+
+// On the rings (or on the way): the kernel's poll does not know this connection's readiness.
+inline bool has_channel(const Connection& connection) {
+  return connection.channel.load(std::memory_order_acquire) != nullptr;
+}
+// poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
+// peer has not announced its end.
+short look(Connection& connection, int fd);
+// The memory part alone: true if something changed since `seen` worth a look. For spinning.
+struct Glance {
+  uint64_t tail, head;
+  uint32_t stages;
+};
+Glance glance(const Connection& connection);
+inline bool operator==(const Glance& a, const Glance& b) {
+  return a.tail == b.tail && a.head == b.head && a.stages == b.stages;
+}
+
+// Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells
+// that nobody needs. After it the caller must look again and then sleep. The duty ends with wake().
+enum class Armed : uint8_t {
+  sleep,    // the kernel will make the descriptor readable
+  slices,   // no bell can be promised yet: sleep at most kSliceNs
+};
+Armed arm(Connection& connection, int fd, short events);
+void disarm(Connection& connection, short events);
+inline constexpr long kSliceNs = 1'000'000;
+// The same for a sleeper that is not a thread but an epoll set: not counted, must be armed anew after each bell.
+Armed arm_registered(Connection& connection, int fd, short events);
+
+// ---- life (upgrade.cpp, demote.cpp, life.cpp)
+
+// Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
+void make_plain(Connection& connection, int fd, Reason reason);
+// Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
+void retreat(Connection& connection, int fd, Reason reason);
+// Before the kernel's shutdown(2) / after it, and after the last close in this process.
+void note_shutdown(Connection& connection, int how);
+void note_closed(Connection& connection);
+// The pending error as SO_ERROR would give it: 0 or an errno; clears it.
+int take_error(Connection& connection, int fd, int kernel_error);
+// Bytes that can be read now (FIONREAD), and bytes the peer has not read yet (SIOCOUTQ). −errno on failure.
+long readable_bytes(Connection& connection, int fd);
+long unread_bytes(Connection& connection, int fd);
+
+// The hook by which readiness learns of a new channel (to switch registrations) or of drained bells. Set once at start.
+struct ReadinessHooks {
+  void (*channel_appeared)(Connection& connection);
+  void (*demoted)(Connection& connection);
+  // A bell that a registered set may count on is about to be taken. True: every set will look again by itself.
+  bool (*may_drain)(Connection& connection);
+};
+extern ReadinessHooks readiness_hooks;
+
+}  // namespace shunt

@@ -1,0 +1,69 @@
+// What one end of a connection must remember, in memory that a process shares with its forked children and never with the peer.
+// "reader" fields are written under read_lock, "writer" fields under write_lock, unless they say atomic.
+// Everything here is trusted; everything in the channel is not.
+#pragma once
+
+#include "agreement/marker.h"
+#include "connection/lock.h"
+#include "observe/reasons.h"
+#include "shm/ring.h"
+
+namespace shunt {
+
+enum class Role : uint8_t { unknown, connector, acceptor };
+
+// Where this end's incoming bytes come from, and where its outgoing bytes go.
+enum class Flow : uint8_t {
+  kernel,        // before the up-fence
+  ring,          // between the fences
+  kernel_again,  // after the down-fence, for good
+  broken,        // the peer wrote impossible values
+};
+
+struct alignas(64) Side {
+  // --- reader
+  FamilyLock read_lock;
+  std::atomic<Flow> in_flow;              // atomic: looked at without the lock
+  std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
+  std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
+  RingMap in_map;                         // how positions ≥ head map
+  uint64_t in_next_from;                  // a class change announced by the peer; in_next_class from here on
+  uint32_t in_next_class;                 // 0: none pending
+  uint32_t bells_taken;
+  uint32_t data_arm_sequence;
+  std::atomic<uint64_t> kernel_received;  // atomic: bytes read from the kernel before the ring
+  std::atomic<uint32_t> kernel_readers;   // atomic: threads inside a kernel read that began before the channel
+  std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
+  std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
+  bool end_reported;                      // the ECONNRESET of this stream was given out
+
+  // --- writer
+  alignas(64) FamilyLock write_lock;
+  std::atomic<Flow> out_flow;             // atomic: looked at without the lock
+  std::atomic<uint64_t> tail;             // ring bytes published; commit_cursor
+  uint64_t head_seen;                     // the peer's head as last read and checked
+  RingMap out_map;
+  uint32_t bells_rung;
+  uint32_t rung_for_data, rung_for_space; // the arm words last answered with a bell
+  uint32_t space_arm_sequence;
+  std::atomic<uint64_t> kernel_sent;      // atomic: bytes written to the kernel before the ring
+  std::atomic<uint32_t> kernel_writers;   // atomic: threads inside a kernel write that began before the channel
+  std::atomic<uint32_t> space_sleepers;   // atomic: threads asleep until there is space
+  std::atomic<uint64_t> send_timeout_ns;  // atomic: SO_SNDTIMEO, 0: none
+  uint64_t alive_at;                      // cycle count when the peer was last known to be alive
+  uint64_t sent_after;                    // bytes written to the kernel after the down-fence
+  uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
+
+  // --- both
+  std::atomic<uint32_t> holders;          // processes that have the socket open and know it
+  std::atomic<bool> nonblocking;          // O_NONBLOCK of the open file description
+  std::atomic<bool> shut_read, shut_write;  // shutdown(2) was called on this end
+  std::atomic<Reason> plain;              // not none: no offer, no attach, no fence from here on
+  std::atomic<Reason> demoted;            // not none: why it left the ring
+  std::atomic<bool> upgraded;
+  Role role;
+  uint32_t writes;                        // writer: kernel writes so far, for the upgrade policy
+  Bits bits;
+};
+
+}  // namespace shunt

@@ -1,0 +1,77 @@
+// Descriptor → what the library knows of it. One table load for descriptors that are not ours.
+// Any thread, any context. Never allocates after start; entries are type-stable, so a stale pointer meets another life, never a hole.
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+struct EpollSet;  // readiness/epoll
+
+inline constexpr int kMaxDescriptors = 1 << 20;  // higher descriptors are never ours
+
+// ---- looking up
+
+bool is_connection(int fd);  // a hint: no reference is taken
+
+// Keeps a connection alive while a call uses it. Empty if `fd` is not a connection of ours.
+class Pin {
+ public:
+  explicit Pin(int fd);
+  ~Pin();
+  Pin(const Pin&) = delete;
+  Pin& operator=(const Pin&) = delete;
+  explicit operator bool() const { return connection_ != nullptr; }
+  Connection& operator*() const { return *connection_; }
+  Connection* operator->() const { return connection_; }
+
+ private:
+  Connection* connection_;
+};
+
+EpollSet* epoll_set_of(int fd);  // null if not one that we watch
+
+// ---- keeping up with the program
+
+// A connected stream that may be upgraded. Replaces whatever the table held for `fd`. Does nothing (the connection is simply not ours) without memory.
+// nonblocking: O_NONBLOCK of the new description.
+void enter_connection(int fd, Role role, const Bits& bits, bool nonblocking);
+// A connection that stays on the kernel; only counted.
+void count_plain(Reason reason);
+
+void enter_epoll_set(int fd, EpollSet* set);  // null forgets
+
+// `to` now refers to the same open file as `from` (dup family, after the kernel's call).
+void note_duplicate(int from, int to);
+// Around the kernel's close of `fd`: forgets the descriptor first, then finishes what the last close must do.
+class Closing {
+ public:
+  explicit Closing(int fd);
+  ~Closing();  // after the kernel's close
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+
+ private:
+  Connection* connection_ = nullptr;
+  EpollSet* set_ = nullptr;
+};
+// The highest descriptor that may be ours, plus one: bounds close_range, exec.
+int descriptors_in_use();
+
+// True in a vfork child or a raw clone, whose descriptors are not the parent's: such a process must not change the table. One system call.
+bool in_foreign_process();
+
+// ---- fork (from pthread_atfork)
+void before_fork();
+void after_fork_in_parent();
+void after_fork_in_child();
+
+// ---- exec: `fn(fd, connection)` for each connection descriptor of this process
+template <typename Function>
+void for_each_connection(Function function) {
+  const int end = descriptors_in_use();
+  for (int fd = 0; fd < end; ++fd)
+    if (Pin connection{fd}) function(fd, *connection);
+}
+
+}  // namespace shunt

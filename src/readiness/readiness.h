@@ -1,0 +1,36 @@
+// poll, select and epoll over descriptors of which some are on the rings: three faces of look() (connection/connection.h).
+// Any thread. Results ≥ 0 or −errno, as the system call's.
+#pragma once
+
+#include <csignal>
+#include <ctime>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+namespace shunt {
+
+// timeout null: for ever. The mask, if any, holds for the duration of the wait, as ppoll's.
+long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+
+// Updates the sets as select(2); writes the time that remained to `left` if not null.
+long wait_select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask,
+                 timespec* left);
+
+// After the kernel made `fd` (epoll_create*), so that registrations are remembered.
+void note_epoll_created(int fd);
+long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event);
+long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
+
+// The hooks connection/ calls (see ReadinessHooks), the set's end, and a descriptor's end.
+struct Connection;
+struct EpollSet;
+void readiness_channel_appeared(Connection& connection);
+void readiness_demoted(Connection& connection);
+bool readiness_may_drain(Connection& connection);
+// Called by descriptors/ through this pointer pair, set at start: a set's last descriptor was closed; descriptor `fd` of `connection` was closed
+// (connection still pinned).
+void release_epoll_set(EpollSet* set);
+void forget_registrations(Connection& connection, int fd);
+
+}  // namespace shunt

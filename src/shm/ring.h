@@ -1,0 +1,92 @@
+// Bytes of one direction's ring: where position p lives, and copying in and out across the wrap.
+// Called under the read or write lock of a side, or in its owner's signal handler. Pure memory; never decides when.
+#pragma once
+
+#include <cstring>
+#include <sys/uio.h>
+
+#include "base/platform.h"
+#include "shm/layout.h"
+
+namespace shunt {
+
+// How positions map to memory on this end: the current class, and where it began. Private to one end, never re-read.
+struct RingMap {
+  uint64_t class_from;   // positions from here on use `ring_class`
+  uint32_t ring_class;   // kFirstClass .. kLastClass
+};
+
+inline uint64_t class_bytes(uint32_t ring_class) { return uint64_t{1} << ring_class; }
+
+inline uint8_t* ring_at(uint8_t* region, uint32_t ring_class, uint64_t position) {
+  const uint64_t size = class_bytes(ring_class);
+  return region + size + (position & (size - 1));
+}
+
+// The contiguous bytes from `position` within one area.
+inline uint64_t contiguous(uint32_t ring_class, uint64_t position) {
+  const uint64_t size = class_bytes(ring_class);
+  return size - (position & (size - 1));
+}
+
+// A walk over a caller's iovec: what is left of it.
+class Cursor {
+ public:
+  Cursor(const iovec* vector, size_t count) : vector_(vector), count_(count) {}
+
+  size_t remaining() const {
+    size_t total = 0;
+    for (size_t i = 0; i < count_; ++i) total += vector_[i].iov_len;
+    return total - offset_;
+  }
+  // Copies `bytes` from the caller's memory to `to`, or from `from` into it, and advances.
+  void take(uint8_t* to, size_t bytes) {
+    each(bytes, [&](uint8_t* mine, size_t n) { memcpy(to, mine, n), to += n; });
+  }
+  void fill(const uint8_t* from, size_t bytes) {
+    each(bytes, [&](uint8_t* mine, size_t n) { memcpy(mine, from, n), from += n; });
+  }
+  // The part of the walk that is left, at most `bytes` of it, as an iovec of at most `room` entries. Returns their number.
+  size_t rest(iovec* out, size_t room, size_t bytes) const {
+    size_t used = 0, offset = offset_;
+    for (size_t i = 0; i < count_ && used < room && bytes > 0; ++i, offset = 0) {
+      const size_t n = min_of(vector_[i].iov_len - offset, bytes);
+      if (n == 0) continue;
+      out[used++] = {static_cast<uint8_t*>(vector_[i].iov_base) + offset, n};
+      bytes -= n;
+    }
+    return used;
+  }
+  void skip(size_t bytes) {
+    each(bytes, [](uint8_t*, size_t) {});
+  }
+
+ private:
+  template <typename Move>
+  void each(size_t bytes, Move move) {
+    while (bytes > 0) {
+      const size_t n = min_of(vector_->iov_len - offset_, bytes);
+      if (n > 0) move(static_cast<uint8_t*>(vector_->iov_base) + offset_, n);
+      bytes -= n;
+      offset_ += n;
+      if (offset_ == vector_->iov_len && bytes > 0) ++vector_, --count_, offset_ = 0;
+    }
+  }
+  const iovec* vector_;
+  size_t count_;
+  size_t offset_ = 0;
+};
+
+// Copies between a caller's memory and [position, position + bytes) of an area, splitting at the wrap.
+inline void ring_put(uint8_t* region, uint32_t ring_class, uint64_t position, Cursor& from, uint64_t bytes) {
+  const uint64_t first = min_of(bytes, contiguous(ring_class, position));
+  from.take(ring_at(region, ring_class, position), first);
+  if (bytes > first) from.take(ring_at(region, ring_class, position + first), bytes - first);
+}
+inline void ring_get(uint8_t* region, uint32_t ring_class, uint64_t position, Cursor& to, uint64_t bytes) {
+  const uint64_t first = min_of(bytes, contiguous(ring_class, position));
+  to.fill(ring_at(region, ring_class, position), first);
+  if (bytes > first) to.fill(ring_at(region, ring_class, position + first), bytes - first);
+}
+
+}  // namespace shunt

@@ -1,0 +1,25 @@
+// The calls of the next library in line (libc, as a rule) that the lower floors sleep in: they are cancellation points and
+// other preloaded libraries may want to see them. Until they are resolved they are the raw system calls.
+// Any thread. Results ≥ 0 or −errno; errno is left as it was.
+#pragma once
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+namespace shunt::sys {
+
+struct Next {
+  ssize_t (*recvmsg)(int, msghdr*, int);
+  ssize_t (*sendmsg)(int, const msghdr*, int);
+  int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
+  int (*epoll_pwait)(int, epoll_event*, int, int, const sigset_t*);
+};
+extern Next next;  // filled once by the interposition floor
+
+long blocking_recvmsg(int fd, msghdr* message, int flags);
+long blocking_sendmsg(int fd, const msghdr* message, int flags);
+long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
+
+}  // namespace shunt::sys

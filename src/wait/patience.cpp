@@ -1,0 +1,90 @@
+// The spin policy. Any thread; must not call libc.
+#include "wait/patience.h"
+
+#include <ctime>
+
+#include "observe/counters.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+Patience patience;
+
+namespace {
+
+constexpr int kDefaultLimitUs = 30;     // a sleep and a wake-up cost about this on virtual machines
+constexpr int kStolenUs = 25;           // longer than an interrupt, far shorter than a time slice
+constexpr uint64_t kQuietUs = 2000;     // after the first theft
+constexpr uint32_t kQuietShiftMax = 8;  // at most half a second
+constexpr uint8_t kBackoffMax = 64;
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// The speed of the counter, from a pause of about 50 µs: good to a few percent, which is all that limits need.
+uint64_t measure_cycles_per_us() {
+  const uint64_t t0 = monotonic_ns(), c0 = cycles();
+  uint64_t t1;
+  do t1 = monotonic_ns();
+  while (t1 - t0 < 50000);
+  const uint64_t speed = (cycles() - c0) * 1000 / (t1 - t0);
+  return speed > 0 ? speed : 1;
+}
+
+}  // namespace
+
+void Patience::start(int limit_us) {
+  cycles_per_us_ = measure_cycles_per_us();
+  stolen_cycles_ = cycles_per_us_ * kStolenUs;
+  limit_cycles_ = cycles_per_us_ * static_cast<uint64_t>(limit_us < 0 ? kDefaultLimitUs : limit_us);
+  if (limit_cycles_ > 0) read_affinity();
+}
+
+void Patience::read_affinity() {
+  uint64_t mask[128] = {};
+  const long bytes = sys::raw(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  int allowed = 0;
+  for (long i = 0; i < bytes / 8; ++i) allowed += __builtin_popcountll(mask[i]);
+  if (bytes > 0 && allowed < 2) quiet_until_.store(~uint64_t{0}, std::memory_order_relaxed);
+  else if (quiet_until_.load(std::memory_order_relaxed) == ~uint64_t{0}) quiet_until_.store(0, std::memory_order_relaxed);
+}
+
+uint64_t Patience::limit_for(History& history) {
+  if (limit_cycles_ == 0 || cycles() < quiet_until_.load(std::memory_order_relaxed)) {
+    // The program may have been pinned or set free since: look again from time to time.
+    if (limit_cycles_ > 0 && (misses_.fetch_add(1, std::memory_order_relaxed) & 255) == 255) read_affinity();
+    return 0;
+  }
+  if (history.pause > 0) return --history.pause, 0;
+  return limit_cycles_;
+}
+
+void Patience::hit(History& history) {
+  if (history.score < 8) ++history.score;
+  history.backoff = 1;
+  count(totals.spin_hits);
+  if (quiet_shift_.load(std::memory_order_relaxed) > 0 && history.score == 8) quiet_shift_.store(0, std::memory_order_relaxed);
+}
+
+void Patience::miss(History& history) {
+  count(totals.spin_misses);
+  if (history.score > 0) {
+    history.score = static_cast<int8_t>(history.score - 2);
+    return;
+  }
+  history.pause = history.backoff;
+  history.backoff = static_cast<uint8_t>(min_of<int>(history.backoff * 2, kBackoffMax));
+}
+
+void Patience::stolen(History& history, uint64_t now) {
+  history.score = 0;
+  const uint32_t shift = quiet_shift_.load(std::memory_order_relaxed);
+  if (shift < kQuietShiftMax) quiet_shift_.store(shift + 1, std::memory_order_relaxed);
+  quiet_until_.store(now + ((kQuietUs * cycles_per_us_) << shift), std::memory_order_relaxed);
+  count(totals.spin_misses);
+}
+
+}  // namespace shunt

@@ -1,0 +1,66 @@
+// How long to spin before a sleep. Spinning may cost at most what sleeping and waking costs, and stops paying as soon as
+// somebody else wants the CPU. Any thread; one History per direction of a connection, torn updates are harmless.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/platform.h"
+#include "wait/signals.h"
+
+namespace shunt {
+
+// What the last waits on one direction were like.
+struct History {
+  int8_t score = 2;     // > 0: spinning has paid lately
+  uint8_t pause = 0;    // waits to skip before the next trial
+  uint8_t backoff = 1;  // waits skipped after the next miss
+};
+
+class Patience {
+ public:
+  // Reads the CPU affinity and the speed of the cycle counter. Once, before main; `limit_us` < 0: the built-in limit.
+  void start(int limit_us);
+
+  uint64_t cycles_per_us() const { return cycles_per_us_; }
+
+  // Spins until ready() or until it does not pay any more. True: ready. Ends early when a handler in `watch` ran.
+  template <typename Ready>
+  bool spin(History& history, const SignalWatch& watch, Ready ready) {
+    const uint64_t limit = limit_for(history);
+    if (limit == 0) return false;
+    const uint64_t begin = cycles();
+    uint64_t last = begin;
+    for (;;) {
+      for (int i = 0; i < 16; ++i) {
+        if (ready()) return hit(history), true;
+        cpu_pause();
+      }
+      const uint64_t now = cycles();
+      if (now - last > stolen_cycles_) return stolen(history, now), ready();
+      if (now - begin > limit) break;
+      if (watch.interrupted()) return false;
+      last = now;
+    }
+    miss(history);
+    return false;
+  }
+
+ private:
+  uint64_t limit_for(History& history);
+  void hit(History& history);
+  void miss(History& history);
+  void stolen(History& history, uint64_t now);
+  void read_affinity();
+
+  uint64_t cycles_per_us_ = 2600;
+  uint64_t limit_cycles_ = 0;
+  uint64_t stolen_cycles_ = 0;            // a gap this long between two looks: the scheduler gave the CPU away
+  std::atomic<uint64_t> quiet_until_{0};  // no spinning before this cycle count
+  std::atomic<uint32_t> quiet_shift_{0};  // each theft doubles the quiet time
+  std::atomic<uint32_t> misses_{0};
+};
+
+extern Patience patience;
+
+}  // namespace shunt
