@@ -1,0 +1,50 @@
+// A behaviour: what two programs do with one stream connection, written against the kernel's socket first.
+// Families register theirs before main; the runner turns each into one test per way.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace shunt::behaviour {
+
+enum class End { neither, server, client };
+
+// Who has the library, and how it moves connections.
+enum class Way {
+  kernel,       // nobody: defines what is right
+  both,         // both, as early as it can (eager), after a warm-up that brings both directions to the ring
+  server_only,  // mixed pairs must work as if the library were not there
+  client_only,
+  chaos,      // both, demoted at random: several seeds
+  cold,       // both and eager, but without the warm-up: upgraded somewhere in the middle of the behaviour
+  automatic,  // both, as users get it
+};
+
+struct Behaviour {
+  const char* name;
+  void (*server)(int fd);        // fd is the accepted connection; owned by the part
+  void (*client)(int fd);        // fd is the connected socket
+  bool connects_itself = false;  // both parts get -1, and use the functions of role.h
+  bool warms_up = true;          // false: a registration, a fork or a name is to be there before the upgrade
+  bool leaves_ring = false;      // demotes, or stays on the kernel, by design
+  End killed = End::neither;     // ends by SIGKILL, so it leaves no report
+  const char* family = nullptr;  // filled in by Register
+};
+
+// A family is the file it stands in: SHUNT_FAMILY is defined for each by CMake.
+struct Register {
+  Register(const char* family, Behaviour behaviour);
+};
+
+#define SHUNT_JOIN_(a, b) a##b
+#define SHUNT_JOIN(a, b) SHUNT_JOIN_(a, b)
+#define BEHAVIOUR(...)                                                               \
+  const ::shunt::behaviour::Register SHUNT_JOIN(registered_, __LINE__)(SHUNT_FAMILY, \
+                                                                       ::shunt::behaviour::Behaviour __VA_ARGS__)
+
+const std::vector<Behaviour>& all_behaviours();
+
+const char* name_of(Way way);
+bool has_library(Way way, End end);
+
+}  // namespace shunt::behaviour
