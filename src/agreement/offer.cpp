@@ -18,6 +18,18 @@ namespace {
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
+// The fields of ChannelHeader that never change, read through the descriptor: nothing is mapped before they are checked.
+struct Beginning {
+  uint64_t magic;
+  uint32_t version, bytes;
+  uint8_t bits[16];
+};
+static_assert(sizeof(Beginning) == offsetof(ChannelHeader, bits) + 16);
+
+bool read_beginning(int memfd, Beginning& seen) {
+  return sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0) == sizeof seen;
+}
+
 long map(int memfd, uint8_t*& base) {
   const long address = sys::raw(SYS_mmap, nullptr, kChannelBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memfd, 0);
   if (address < 0 && address > -4096) return address;
@@ -52,22 +64,22 @@ long create_channel(const Bits& bits, OfferedChannel& channel) {
   return 0;
 }
 
+bool is_offer(int memfd, const Bits& bits) {
+  Beginning seen;
+  return sys::raw(SYS_fcntl, memfd, F_GET_SEALS) >= 0 && read_beginning(memfd, seen) && seen.magic == kChannelMagic &&
+         memcmp(seen.bits, bits.bytes, sizeof seen.bits) == 0;
+}
+
 long map_channel(int memfd, const Bits& bits, uint8_t*& base) {
   const long seals = sys::raw(SYS_fcntl, memfd, F_GET_SEALS);
   struct stat status {};
-  if (seals < 0 || sys::raw(SYS_fstat, memfd, &status) < 0) return -ENOENT;
-  if (status.st_size != static_cast<off_t>(kChannelBytes) || (seals & kSeals) != kSeals) return -ENOENT;
   struct statfs system {};
-  if (sys::raw(SYS_fstatfs, memfd, &system) < 0 || system.f_type != TMPFS_MAGIC) return -ENOENT;
-  struct {
-    uint64_t magic;
-    uint32_t version, bytes;
-    uint8_t bits[16];
-  } seen;
-  if (sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0) != sizeof seen) return -ENOENT;
-  if (seen.magic != kChannelMagic || memcmp(seen.bits, bits.bytes, sizeof seen.bits) != 0) return -ENOENT;
-  if (seen.version != kChannelVersion || seen.bytes != kChannelBytes || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
-    return -EPROTO;
+  Beginning seen;
+  if (seals < 0 || (seals & kSeals) != kSeals || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) return -EPROTO;
+  if (sys::raw(SYS_fstat, memfd, &status) < 0 || status.st_size != static_cast<off_t>(kChannelBytes)) return -EPROTO;
+  if (sys::raw(SYS_fstatfs, memfd, &system) < 0 || system.f_type != TMPFS_MAGIC) return -EPROTO;
+  if (!read_beginning(memfd, seen) || memcmp(seen.bits, bits.bytes, sizeof seen.bits) != 0) return -EPROTO;
+  if (seen.version != kChannelVersion || seen.bytes != kChannelBytes) return -EPROTO;
   return map(memfd, base);
 }
 

@@ -15,8 +15,10 @@ struct OfferedChannel {
 // Creates, sizes, seals and maps a channel for the connection with these bits. 0 or −errno.
 long create_channel(const Bits& bits, OfferedChannel& channel);
 
-// Maps the channel behind `memfd` if it is a genuine one for `bits`. 0; −ENOENT: not a channel at all (the program's own descriptor);
-// any other −errno: a channel that failed a check. Never closes `memfd`.
+// Is `memfd` a channel made for `bits` (of whatever version)? Else it is the program's own descriptor.
+bool is_offer(int memfd, const Bits& bits);
+
+// Maps the channel behind `memfd` if it is a genuine one. 0; −EPROTO: it failed a check; other −errno: no memory. Never closes `memfd`.
 long map_channel(int memfd, const Bits& bits, uint8_t*& base);
 
 void unmap_channel(uint8_t* base);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ctime>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "connection/side.h"
@@ -21,6 +22,7 @@ struct Connection {
   Direction* out;
   uint8_t* in_region;
   uint8_t* out_region;
+  std::atomic<bool> changing;         // a channel is being set up: kernel writes must not begin
   std::atomic<uint32_t> references;   // descriptors of this process, and threads asleep on it
   std::atomic<uint32_t> generation;   // of this slot: counts its lives
   std::atomic<bool> shared_over_fork; // the slot is retired on close
@@ -107,12 +109,19 @@ int take_error(Connection& connection, int fd, int kernel_error);
 long readable_bytes(Connection& connection, int fd);
 long unread_bytes(Connection& connection, int fd);
 
-// The hook by which readiness learns of a new channel (to switch registrations) or of drained bells. Set once at start.
+// What the floors below tell readiness. Filled once at start; without it they do nothing.
+struct EpollSet;
 struct ReadinessHooks {
-  void (*channel_appeared)(Connection& connection);
-  void (*demoted)(Connection& connection);
-  // A bell that a registered set may count on is about to be taken. True: every set will look again by itself.
-  bool (*may_drain)(Connection& connection);
+  // The connection gets a channel: switch its registrations. Under the upgrade lock, under no lock of the connection.
+  void (*channel_appeared)(Connection& connection) = [](Connection&) {};
+  // Both directions are the kernel's again.
+  void (*demoted)(Connection& connection) = [](Connection&) {};
+  // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under the read lock.
+  bool (*may_drain)(Connection& connection) = [](Connection&) { return true; };
+  // Descriptor `fd` of the connection was closed; the connection is still referenced.
+  void (*descriptor_closed)(Connection& connection, int fd) = [](Connection&, int) {};
+  // The last descriptor of an epoll set was closed.
+  void (*set_closed)(EpollSet* set) = [](EpollSet*) {};
 };
 extern ReadinessHooks readiness_hooks;
 

@@ -44,14 +44,14 @@ struct alignas(64) Side {
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
   uint32_t bells_rung;
-  uint32_t rung_for_data, rung_for_space; // the arm words last answered with a bell
+  std::atomic<uint32_t> rung_for_data, rung_for_space;  // atomic: the arm words last answered with a bell
   uint32_t space_arm_sequence;
   std::atomic<uint64_t> kernel_sent;      // atomic: bytes written to the kernel before the ring
   std::atomic<uint32_t> kernel_writers;   // atomic: threads inside a kernel write that began before the channel
   std::atomic<uint32_t> space_sleepers;   // atomic: threads asleep until there is space
   std::atomic<uint64_t> send_timeout_ns;  // atomic: SO_SNDTIMEO, 0: none
-  uint64_t alive_at;                      // cycle count when the peer was last known to be alive
-  uint64_t sent_after;                    // bytes written to the kernel after the down-fence
+  std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
+  std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
 
   // --- both

@@ -52,8 +52,8 @@ class Closing {
   Closing& operator=(const Closing&) = delete;
 
  private:
-  Connection* connection_ = nullptr;
-  EpollSet* set_ = nullptr;
+  int fd_;
+  uintptr_t entry_;
 };
 // The highest descriptor that may be ours, plus one: bounds close_range, exec.
 int descriptors_in_use();
@@ -61,7 +61,8 @@ int descriptors_in_use();
 // True in a vfork child or a raw clone, whose descriptors are not the parent's: such a process must not change the table. One system call.
 bool in_foreign_process();
 
-// ---- fork (from pthread_atfork)
+// ---- start and fork (from pthread_atfork)
+void note_process();  // once, before main
 void before_fork();
 void after_fork_in_parent();
 void after_fork_in_child();

@@ -48,6 +48,7 @@ struct Direction {
   std::atomic<Ask> ask;                           // Y asks X to leave the ring
   std::atomic<uint32_t> gone_reader;              // Y closed, or shut its reading down (hint)
   std::atomic<uint32_t> passed;                   // Y has taken all of kernel_total and reads the ring (1), passed the down-fence (2)
+  std::atomic<uint32_t> old_readers;              // threads of Y read the kernel since before the channel: X must not demote before Y has passed
 };
 
 struct ChannelHeader {
@@ -79,6 +80,7 @@ static_assert(offsetof(Direction, data_arm) == 192);
 static_assert(offsetof(Direction, ask) == 196);
 static_assert(offsetof(Direction, gone_reader) == 200);
 static_assert(offsetof(Direction, passed) == 204);
+static_assert(offsetof(Direction, old_readers) == 208);
 static_assert(sizeof(Direction) == 256);
 static_assert(offsetof(ChannelHeader, bits) == 16);
 static_assert(offsetof(ChannelHeader, attached) == 64);

@@ -14,6 +14,7 @@ namespace shunt {
 struct RingMap {
   uint64_t class_from;   // positions from here on use `ring_class`
   uint32_t ring_class;   // kFirstClass .. kLastClass
+  uint32_t previous_class = kFirstClass;  // of positions before class_from that are still unread
 };
 
 inline uint64_t class_bytes(uint32_t ring_class) { return uint64_t{1} << ring_class; }
@@ -57,6 +58,9 @@ class Cursor {
     }
     return used;
   }
+  bool untouched() const { return offset_ == 0; }
+  const iovec* vector() const { return vector_; }
+  size_t count() const { return count_; }
   void skip(size_t bytes) {
     each(bytes, [](uint8_t*, size_t) {});
   }

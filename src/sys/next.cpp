@@ -32,7 +32,7 @@ long blocking_sendmsg(int fd, const msghdr* message, int flags) {
 }
 
 long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  if (!next.ppoll) return ppoll(fds, count, timeout, mask);
+  if (!next.ppoll) return sys::ppoll(fds, count, timeout, mask);
   return call(next.ppoll, SYS_ppoll, fds, count, timeout, mask);
 }
 

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <time.h>
+#include <type_traits>
 
 namespace shunt::sys {
 
@@ -25,9 +26,9 @@ inline long raw6(long number, long a, long b, long c, long d, long e, long f) {
 
 template <typename T>
 long word(T value) {
-  if constexpr (__is_same(T, decltype(nullptr)))
+  if constexpr (std::is_same_v<T, decltype(nullptr)>)
     return 0;
-  else if constexpr (__is_pointer(T))
+  else if constexpr (std::is_pointer_v<T>)
     return reinterpret_cast<long>(value);
   else
     return static_cast<long>(value);
@@ -80,7 +81,7 @@ inline int process_id() { return static_cast<int>(raw(SYS_getpid)); }
 inline short poll_now(int fd, short events) {
   pollfd item{fd, events, 0};
   timespec zero{};
-  return ppoll(&item, 1, &zero, nullptr) > 0 ? item.revents : short{0};
+  return sys::ppoll(&item, 1, &zero, nullptr) > 0 ? item.revents : short{0};
 }
 
 }  // namespace shunt::sys

@@ -1,0 +1,90 @@
+// Leaving the ring for good: politely (at each end's next operation) or at once (retreat).
+// Called under no lock of the connection. Sleeps only in retreat, in bounded slices.
+#include <cerrno>
+#include <linux/membarrier.h>
+
+#include "connection/flow.h"
+#include "observe/report.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+using std::memory_order_release;
+
+Behaviour behaviour;
+ReadinessHooks readiness_hooks;
+
+namespace {
+
+constexpr int kTries = 2000;            // of kPauseNs: how long a retreat waits for a peer that does not move
+constexpr long kPauseNs = 100'000;
+
+void pause_briefly() {
+  const timespec pause{0, kPauseNs};
+  sys::ppoll(nullptr, 0, &pause, nullptr);
+}
+
+bool leave_outgoing(Connection& c, int fd, Reason reason) {
+  Locked lock(c.side->write_lock);
+  return lock.nested() || demote_outgoing(c, fd, reason);
+}
+
+// Freezes the ring we read from. Afterwards the peer neither writes to it nor rings.
+void freeze_incoming(Connection& c) {
+  c.in->ask.store(Ask::frozen, memory_order_release);
+  // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
+  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  for (int i = 0; i < kTries && c.in->writing.load(memory_order_acquire) != 0; ++i) pause_briefly();
+}
+
+// Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
+bool leave_incoming(Connection& c, int fd) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  if (lock.nested()) return true;
+  advance_incoming(c, fd);
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return true;
+  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  while (const uint32_t bells = flow == Flow::ring ? outstanding_bells(c) : 0)
+    if (take_bells(c, fd, bells) <= 0) break;
+  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+  return true;
+}
+
+}  // namespace
+
+bool chaos_strikes(uint32_t one_in) {
+  if (!behaviour.chaos) return false;
+  static std::atomic<uint64_t> state{0};
+  // splitmix64 over a shared counter: any thread, no lock.
+  uint64_t z = behaviour.chaos_seed + state.fetch_add(1, memory_order_relaxed) * 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return (z ^ (z >> 31)) % one_in == 0;
+}
+
+void make_plain(Connection& c, int fd, Reason reason) {
+  Reason none = Reason::none;
+  c.side->plain.compare_exchange_strong(none, reason);
+  if (!has_channel(c)) return;
+  leave_outgoing(c, fd, reason);
+  Ask nothing = Ask::nothing;
+  c.in->ask.compare_exchange_strong(nothing, Ask::demote);
+}
+
+void retreat(Connection& c, int fd, Reason reason) {
+  Reason none = Reason::none;
+  c.side->plain.compare_exchange_strong(none, reason);
+  if (!has_channel(c)) return;
+  log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
+  freeze_incoming(c);
+  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
+  for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
+  note_demotion(c, reason);
+  readiness_hooks.demoted(c);
+}
+
+}  // namespace shunt

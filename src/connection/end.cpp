@@ -1,0 +1,144 @@
+// How a stream ends: the kernel announces it, the rings decide what it means. Callers hold what flow.h says.
+#include <cerrno>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "agreement/offer.h"
+#include "connection/flow.h"
+#include "observe/report.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+using std::memory_order_release;
+
+namespace {
+
+enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
+
+}  // namespace
+
+// unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.
+bool pending_reset(const Connection& c, bool kernel_error) {
+  const Side& side = *c.side;
+  if (side.end_reported) return false;
+  const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
+  if (gone == kShutDown) return false;
+  const uint32_t passed = c.out->passed.load(memory_order_acquire);
+  const uint64_t head = c.out->head.load(memory_order_acquire);
+  switch (side.out_flow.load(memory_order_relaxed)) {
+    case Flow::kernel:
+      return kernel_error;
+    case Flow::ring:
+      return (passed == 0 && kernel_error) || head < side.tail.load(memory_order_relaxed);
+    case Flow::kernel_again:
+      if (passed == 2 || c.out->ask.load(memory_order_relaxed) == Ask::frozen) return kernel_error;
+      return head < c.out->demote_at.load(memory_order_relaxed) || side.sent_after.load(memory_order_relaxed) > 0 ||
+             (passed == 0 && kernel_error);
+    case Flow::broken:
+      return true;
+  }
+  return false;
+}
+
+long end_of_stream(Connection& c, int fd, bool nested) {
+  const short kernel = sys::poll_now(fd, POLLRDHUP);
+  if (!(kernel & (POLLRDHUP | POLLHUP))) {
+    if (!(kernel & POLLNVAL)) c.side->alive_at.store(cycles(), memory_order_relaxed);
+    return -EAGAIN;
+  }
+  if (refresh_tail(c, nested)) return -ERESTART;  // written just before the end
+  if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return -ERESTART;
+  if (!(kernel & POLLHUP) || !pending_reset(c, (kernel & POLLERR) != 0)) return 0;
+  c.side->end_reported = true;
+  return -ECONNRESET;
+}
+
+void break_connection(Connection& c, int fd) {
+  Side& side = *c.side;
+  side.in_flow.store(Flow::broken, memory_order_relaxed);
+  side.out_flow.store(Flow::broken, memory_order_relaxed);
+  if (side.demoted.load(memory_order_relaxed) == Reason::none) note_demotion(c, Reason::broken);
+  log_line(LogLevel::error, "descriptor %d: the peer wrote impossible values into shared memory; the connection was reset", fd);
+  if (fd >= 0) sys::raw(SYS_shutdown, fd, SHUT_RDWR);
+}
+
+void count_upgrade(Connection& c) {
+  if (!c.side->upgraded.exchange(true)) count(totals.upgraded);
+}
+
+void note_demotion(Connection& c, Reason reason) {
+  Side& side = *c.side;
+  Reason none = Reason::none;
+  if (side.demoted.compare_exchange_strong(none, reason) && side.upgraded.load(memory_order_relaxed)) {
+    count(totals.demoted);
+    count(totals.demoted_by[static_cast<uint32_t>(reason)]);
+  }
+  none = Reason::none;
+  side.plain.compare_exchange_strong(none, reason);
+}
+
+void note_shutdown(Connection& c, int how) {
+  if (how == SHUT_RD || how == SHUT_RDWR) {
+    c.side->shut_read.store(true);
+    if (has_channel(c)) c.in->gone_reader.store(kShutDown, memory_order_release);
+  }
+  if (how == SHUT_WR || how == SHUT_RDWR) {
+    c.side->shut_write.store(true);
+    if (has_channel(c)) c.out->gone_writer.store(kShutDown, memory_order_release);
+  }
+}
+
+void note_closed(Connection& c) {
+  if (!has_channel(c)) return;
+  if (c.side->holders.load(memory_order_relaxed) <= 1) {
+    c.in->gone_reader.store(kClosed, memory_order_release);
+    c.out->gone_writer.store(kClosed, memory_order_release);
+  }
+  unmap_channel(c.channel.exchange(nullptr));
+}
+
+int take_error(Connection& c, int fd, int kernel_error) {
+  const short kernel = sys::poll_now(fd, POLLRDHUP);
+  Locked lock(c.side->read_lock);
+  const Flow flow = c.side->in_flow.load(memory_order_relaxed);
+  if (!(kernel & POLLHUP) || flow == Flow::kernel_again) return kernel_error;
+  if (!pending_reset(c, kernel_error != 0)) return 0;
+  c.side->end_reported = true;
+  return ECONNRESET;
+}
+
+long readable_bytes(Connection& c, int fd) {
+  int kernel = 0;
+  const long result = sys::raw(SYS_ioctl, fd, FIONREAD, &kernel);
+  if (result < 0) return result;
+  Locked lock(c.side->read_lock);
+  if (!lock.nested()) advance_incoming(c, fd);
+  const Flow flow = c.side->in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return kernel;
+  uint64_t bytes = 0;
+  if (flow == Flow::kernel) {
+    bytes = static_cast<uint64_t>(kernel);
+    if (c.in->stage.load(memory_order_acquire) != Stage::kernel) {
+      const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), got = c.side->kernel_received.load(memory_order_relaxed);
+      bytes = min_of(bytes, total > got ? total - got : 0);
+    }
+  }
+  refresh_tail(c, lock.nested());
+  const uint64_t ring = c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed);
+  return static_cast<long>(bytes + ring);
+}
+
+long unread_bytes(Connection& c, int fd) {
+  int kernel = 0;
+  const long result = sys::raw(SYS_ioctl, fd, SIOCOUTQ, &kernel);
+  if (result < 0) return result;
+  Locked lock(c.side->write_lock);
+  if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return kernel;
+  const uint64_t ring = c.side->tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
+  return static_cast<long>(ring) + (c.out->passed.load(memory_order_acquire) == 0 ? kernel : 0);
+}
+
+}  // namespace shunt

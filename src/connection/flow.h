@@ -1,0 +1,72 @@
+// The two directions' states and how they advance: used by receive, send, look and demote, never from outside this folder.
+// Functions say which lock the caller holds. "nested" callers (a signal handler inside its own thread's critical section) must not advance fences.
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+// ---- incoming; under read_lock
+
+// Follows the peer's published fences as far as what has been read allows.
+void advance_incoming(Connection& connection, int fd);
+// `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells.
+long account_kernel_bytes(Connection& connection, long got);
+// Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
+bool refresh_tail(Connection& connection, bool nested);
+// Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
+uint64_t take_from_ring(Connection& connection, Cursor to, uint64_t bytes, bool peek, bool nested);
+// Takes at most as many bells as are known to be outstanding. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
+long take_bells(Connection& connection, int fd, uint32_t most);
+inline uint32_t outstanding_bells(const Connection& connection) {
+  return connection.in->bells_rung.load(std::memory_order_acquire) - connection.side->bells_taken;
+}
+
+// ---- outgoing; under write_lock
+
+// Places the up-fence when both ends are ready, demotes when somebody asked for it. Returns false while a demotion must wait.
+bool advance_outgoing(Connection& connection, int fd);
+// Places the down-fence. False: not yet (the peer's old readers have not passed the up-fence).
+bool demote_outgoing(Connection& connection, int fd, Reason reason);
+// Free bytes for the next write, after looking at the peer's head and growing the ring if that helps and is allowed.
+uint64_t ring_space(Connection& connection, uint64_t wanted, bool nested);
+// Copies up to `bytes` into the ring and publishes them. Returns the number.
+uint64_t put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
+// The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.
+bool ring_writable(Connection& connection);
+
+// ---- bells; under no lock, or nested
+
+void ring_if_data_wanted(Connection& connection, int fd);
+void ring_if_space_wanted(Connection& connection, int fd);
+
+// ---- the end
+
+// The peer is gone (POLLHUP): did it leave bytes of ours unread? Then the kernel would report ECONNRESET, once. `kernel_error`: what the kernel itself
+// thinks, which is right only where no bell can lie unread.
+bool pending_reset(const Connection& connection, bool kernel_error);
+// The ring is empty: has the stream ended? −EAGAIN: no. 0 or −ECONNRESET: what recv returns. Under read_lock.
+long end_of_stream(Connection& connection, int fd, bool nested);
+// Impossible values from the peer: both flows are broken, the kernel socket is shut down. Any lock or none.
+void break_connection(Connection& connection, int fd);
+
+void count_upgrade(Connection& connection);
+void note_demotion(Connection& connection, Reason reason);
+
+// While the outgoing ring's critical section runs, a retreating peer waits for it (asymmetric with its membarrier).
+class Writing {
+ public:
+  explicit Writing(Direction& out) : out_(out) {
+    out_.writing.store(1, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  ~Writing() { out_.writing.store(0, std::memory_order_release); }
+  Writing(const Writing&) = delete;
+  Writing& operator=(const Writing&) = delete;
+  bool asked() const { return out_.ask.load(std::memory_order_relaxed) != Ask::nothing; }
+
+ private:
+  Direction& out_;
+};
+
+}  // namespace shunt

@@ -1,0 +1,120 @@
+// The incoming direction: fences, ring, bells. Under read_lock throughout; never sleeps, never allocates.
+#include <cerrno>
+
+#include "connection/flow.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+using std::memory_order_release;
+
+void advance_incoming(Connection& c, int fd) {
+  Side& side = *c.side;
+  // SYNC: acquire, pairs with the writer's release of stage; makes the fence's totals visible.
+  const Stage stage = c.in->stage.load(memory_order_acquire);
+  if (stage == Stage::kernel) return;
+  if (side.in_flow.load(memory_order_relaxed) == Flow::kernel) {
+    if (side.kernel_readers.load(memory_order_acquire) > 0) return;
+    const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
+    const uint64_t received = side.kernel_received.load(memory_order_relaxed);
+    if (total < received) return break_connection(c, fd);
+    if (total > received) return;
+    side.in_map = {0, kFirstClass};
+    side.in_flow.store(Flow::ring, memory_order_relaxed);
+    c.in->passed.store(1, memory_order_release);
+    if (c.in->tail.load(memory_order_relaxed) > 0) count_upgrade(c);
+  }
+  if (side.in_flow.load(memory_order_relaxed) == Flow::ring && stage == Stage::kernel_again) {
+    const uint64_t fence = c.in->demote_at.load(memory_order_relaxed);
+    const uint64_t head = side.head.load(memory_order_relaxed);
+    if (fence < head) return break_connection(c, fd);
+    if (fence > head) return;
+    while (const uint32_t bells = outstanding_bells(c)) {
+      const long taken = take_bells(c, fd, bells);
+      if (taken == -EAGAIN) return;  // an honest peer's bells have all arrived: look again later
+      if (taken <= 0) break;
+    }
+    side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+    c.in->passed.store(2, memory_order_release);
+    note_demotion(c, Reason::peer_asked);
+  }
+}
+
+long account_kernel_bytes(Connection& c, long got) {
+  Side& side = *c.side;
+  if (got <= 0) return got;
+  if (!has_channel(c) || c.in->stage.load(memory_order_acquire) == Stage::kernel) {
+    side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
+    return got;
+  }
+  const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
+  const uint64_t received = side.kernel_received.load(memory_order_relaxed);
+  const uint64_t data = min_of(static_cast<uint64_t>(got), total > received ? total - received : 0);
+  side.kernel_received.fetch_add(data, memory_order_relaxed);
+  side.bells_taken += static_cast<uint32_t>(static_cast<uint64_t>(got) - data);
+  return static_cast<long>(data);
+}
+
+bool refresh_tail(Connection& c, bool nested) {
+  Side& side = *c.side;
+  const uint64_t head = side.head.load(memory_order_relaxed);
+  const uint64_t seen = side.tail_seen.load(memory_order_relaxed);
+  // SYNC: acquire, pairs with the writer's release of tail; makes the bytes and the class announcement visible.
+  const uint64_t tail = c.in->tail.load(memory_order_acquire);
+  if (tail <= seen || nested) return seen > head;  // older than known: a writer's handler is about to publish again
+  if (tail - head > 2 * class_bytes(kLastClass)) return break_connection(c, -1), false;
+  // SYNC: acquire, pairs with the release of class_next in grow(): makes its class_from visible.
+  const uint32_t announced = c.in->class_next.load(memory_order_acquire);
+  if (side.in_next_class == 0 && announced != side.in_map.ring_class) {
+    const uint64_t from = c.in->class_from.load(memory_order_relaxed);
+    if (announced < kFirstClass || announced > kLastClass || from < head || from > tail) return break_connection(c, -1), false;
+    side.in_next_from = from;
+    side.in_next_class = announced;
+  }
+  side.tail_seen.store(tail, memory_order_relaxed);
+  return true;
+}
+
+uint64_t take_from_ring(Connection& c, Cursor to, uint64_t bytes, bool peek, bool nested) {
+  Side& side = *c.side;
+  for (;;) {
+    const uint64_t begin = side.head.load(memory_order_relaxed);
+    if (side.tail_seen.load(memory_order_relaxed) - begin < bytes && !refresh_tail(c, nested)) return 0;
+    const uint64_t end = begin + min_of(bytes, side.tail_seen.load(memory_order_relaxed) - begin);
+    RingMap map = side.in_map;
+    uint64_t position = begin;
+    Cursor walk = to;
+    while (position < end) {
+      const bool changes = side.in_next_class != 0;
+      if (changes && position >= side.in_next_from) map = {side.in_next_from, side.in_next_class};
+      const uint64_t limit = changes && position < side.in_next_from ? min_of(end, side.in_next_from) : end;
+      ring_get(c.in_region, map.ring_class, position, walk, limit - position);
+      position = limit;
+    }
+    if (peek) return end - begin;
+    if (!commit_cursor(side.head, begin, end)) continue;  // a handler on this thread read in between
+    if (side.in_next_class != 0 && end >= side.in_next_from) {
+      side.in_map = {side.in_next_from, side.in_next_class};
+      side.in_next_class = 0;
+    }
+    uint64_t head;
+    do {
+      head = side.head.load(memory_order_relaxed);
+      c.in->head.store(head, memory_order_release);  // SYNC: release, pairs with the acquire of head in ring_space()
+    } while (side.head.load(memory_order_relaxed) != head);
+    c.tally.ring_bytes_in += end - begin;
+    ++c.tally.ring_ops_in;
+    return end - begin;
+  }
+}
+
+long take_bells(Connection& c, int fd, uint32_t most) {
+  uint8_t bells[64];
+  const long taken = sys::recv(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT);
+  if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);
+  return taken;
+}
+
+}  // namespace shunt

@@ -1,0 +1,140 @@
+// Readiness of one connection, and arming before a sleep. Any thread; takes the connection's locks for a moment.
+#include <cerrno>
+
+#include "connection/flow.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+
+namespace {
+
+constexpr short kReadable = POLLIN | POLLRDNORM;
+constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
+constexpr short kAll = kReadable | kWritable | POLLRDHUP | POLLPRI | POLLRDBAND;
+
+// Did the peer announce, in memory, that an end is near? A hint that saves asking the kernel.
+bool peer_says_gone(const Connection& c) {
+  return c.in->gone_writer.load(memory_order_relaxed) | c.out->gone_reader.load(memory_order_relaxed);
+}
+
+struct Unread {
+  bool ring, known;  // known: in_flow is ring, so the kernel's readability means bells
+};
+
+Unread unread(Connection& c, int fd) {
+  Locked lock(c.side->read_lock);
+  if (!lock.nested()) advance_incoming(c, fd);
+  const Flow flow = c.side->in_flow.load(memory_order_relaxed);
+  if (flow != Flow::ring) return {false, false};
+  return {refresh_tail(c, lock.nested()), true};
+}
+
+}  // namespace
+
+short look(Connection& c, int fd) {
+  Side& side = *c.side;
+  const Unread incoming = unread(c, fd);
+  bool out_on_ring, writable = false;
+  {
+    Locked lock(side.write_lock);
+    if (!lock.nested()) advance_outgoing(c, fd);
+    out_on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
+    if (out_on_ring) writable = ring_writable(c);
+  }
+  short events = 0;
+  if (incoming.ring) events |= kReadable;
+  if (writable) events |= kWritable;
+  const uint64_t now = cycles();
+  const bool fresh = now - side.alive_at.load(memory_order_relaxed) < patience.cycles_per_us() * 20;
+  if (incoming.known && out_on_ring && fresh && !peer_says_gone(c) && !side.shut_read && !side.shut_write) return events;
+
+  const short kernel = sys::poll_now(fd, kAll);
+  if (!(kernel & (POLLHUP | POLLRDHUP))) side.alive_at.store(now, memory_order_relaxed);
+  if (!incoming.known) events |= static_cast<short>(kernel & (kReadable | POLLPRI));
+  if (!out_on_ring) events |= static_cast<short>(kernel & kWritable);
+  if (kernel & POLLRDHUP) {
+    // unix_poll: RCV_SHUTDOWN is readable. The peer wrote before it left: what the ring got meanwhile is seen by the reader itself.
+    events |= POLLRDHUP | kReadable;
+  }
+  if (kernel & POLLHUP) {
+    events |= POLLHUP | kWritable;  // unix_poll: a dead peer's buffers are freed, so there is room
+    if (pending_reset(c, (kernel & POLLERR) != 0)) events |= POLLERR;
+  } else if (kernel & POLLERR) {
+    if (!incoming.known) events |= POLLERR;
+  }
+  if (kernel & POLLNVAL) events |= POLLNVAL;
+  return events;
+}
+
+Glance glance(const Connection& c) {
+  return {c.in->tail.load(memory_order_acquire), c.out->head.load(memory_order_acquire),
+          static_cast<uint32_t>(c.in->stage.load(memory_order_acquire)) |
+              c.in->gone_writer.load(memory_order_relaxed) << 4 | c.out->gone_reader.load(memory_order_relaxed) << 8 |
+              static_cast<uint32_t>(c.out->ask.load(memory_order_relaxed)) << 12 | c.out->passed.load(memory_order_relaxed) << 16};
+}
+
+namespace {
+
+void set_arm(std::atomic<uint32_t>& word, uint32_t& sequence) {
+  word.store(++sequence << 1 | 1, memory_order_relaxed);
+}
+
+// Arms both words that the events need. The order is the protocol's: bells known before are counted, then armed, then looked at, then those
+// bells are taken; a bell for the new arm stays in the socket and keeps every sleeper awake.
+Armed arm_events(Connection& c, int fd, short events, bool registered) {
+  Side& side = *c.side;
+  uint32_t bells;
+  {
+    Locked lock(side.read_lock);
+    if (!lock.nested()) advance_incoming(c, fd);
+    if (side.in_flow.load(memory_order_relaxed) != Flow::ring) {
+      if ((events & POLLOUT) && side.out_flow.load(memory_order_relaxed) == Flow::ring) return Armed::slices;
+      if (c.in->stage.load(memory_order_acquire) == Stage::ring) return Armed::slices;  // old readers have yet to come back
+      return Armed::sleep;  // the kernel's own readiness wakes us
+    }
+    bells = outstanding_bells(c);
+    if ((events & POLLIN) || side.data_sleepers.load(memory_order_relaxed) > 0 || c.registrations.load(memory_order_relaxed))
+      set_arm(c.in->data_arm, side.data_arm_sequence);
+  }
+  const bool others_want_space = side.space_sleepers.load(memory_order_relaxed) > 0;
+  if ((events & POLLOUT) || others_want_space || c.registrations.load(memory_order_relaxed)) {
+    Locked lock(side.write_lock);
+    set_arm(c.out->space_arm, side.space_arm_sequence);
+  }
+  full_barrier();  // SYNC: the sleeper's half of the Dekker pair; the waker's is FamilyLock::unlock()
+  // A set's edge has been delivered by the arrival of a bell; it need not be taken unless they pile up.
+  if (bells == 0 || (registered && bells < 16)) return Armed::sleep;
+
+  // Somebody else's condition true: his bell must stay.
+  Locked lock(side.read_lock);
+  const bool data = refresh_tail(c, lock.nested());
+  if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
+  if (others_want_space && !(events & POLLOUT)) {
+    const uint64_t used = side.tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
+    if (used * 4 <= class_bytes(side.out_map.ring_class)) return Armed::slices;
+  }
+  if (!registered && c.registrations.load(memory_order_relaxed) && !readiness_hooks.may_drain(c) && data) return Armed::slices;
+  bells = min_of(bells, outstanding_bells(c));
+  if (bells > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) take_bells(c, fd, bells);
+  return Armed::sleep;
+}
+
+}  // namespace
+
+Armed arm(Connection& c, int fd, short events) {
+  if (events & POLLIN) c.side->data_sleepers.fetch_add(1);
+  if (events & POLLOUT) c.side->space_sleepers.fetch_add(1);
+  return arm_events(c, fd, events, false);
+}
+
+void disarm(Connection& c, short events) {
+  if (events & POLLIN) c.side->data_sleepers.fetch_sub(1);
+  if (events & POLLOUT) c.side->space_sleepers.fetch_sub(1);
+}
+
+Armed arm_registered(Connection& c, int fd, short events) { return arm_events(c, fd, events, true); }
+
+}  // namespace shunt

@@ -1,0 +1,217 @@
+// The outgoing direction: fences, ring space, publication. Under write_lock throughout; never sleeps, never allocates.
+#include <cerrno>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include "connection/flow.h"
+#include "observe/report.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+using std::memory_order_release;
+
+namespace {
+
+constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
+
+bool kernel_queue_empty(int fd) {
+  int queued = 0;
+  return sys::raw(SYS_ioctl, fd, SIOCOUTQ, &queued) == 0 && queued == 0;
+}
+
+bool peer_attached(const Connection& c) {
+  if (c.side->role == Role::connector) return true;
+  const auto* header = reinterpret_cast<const ChannelHeader*>(c.channel.load(memory_order_relaxed));
+  return header->attached.load(memory_order_acquire) != 0;  // SYNC: pairs with the connector's release in attach
+}
+
+// One bell, if the rule allows it: never behind a data byte. False: nobody can be asleep.
+bool send_bell(Connection& c, int fd) {
+  if (c.out->passed.load(memory_order_acquire) == 0 && !kernel_queue_empty(fd)) return false;
+  c.out->bells_rung.store(++c.side->bells_rung, memory_order_release);  // SYNC: before the byte; pairs with outstanding_bells()
+  sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  count(totals.bells);
+  return true;
+}
+
+void place_up_fence(Connection& c) {
+  Writing writing(*c.out);
+  if (writing.asked()) return;
+  c.side->out_map = {0, kFirstClass};
+  c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
+  c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
+  c.side->out_flow.store(Flow::ring, memory_order_relaxed);
+}
+
+// The peer froze its ring: what it left unread goes back through the kernel, before anything else we send.
+bool leave_frozen_ring(Connection& c, int fd) {
+  Side& side = *c.side;
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
+    const uint64_t tail = side.tail.load(memory_order_relaxed);
+    uint64_t position = c.out->head.load(memory_order_acquire);
+    if (position > tail || position < side.head_seen) return break_connection(c, fd), true;
+    position += side.putback;
+    while (position < tail) {
+      const bool old_area = position < side.out_map.class_from;
+      // Only one class change can be unread, and an unread older area is one step smaller: see grow().
+      const uint32_t ring_class = old_area ? side.out_map.previous_class : side.out_map.ring_class;
+      const uint64_t end = old_area ? side.out_map.class_from : tail;
+      const uint64_t bytes = min_of(end - position, contiguous(ring_class, position));
+      const long sent = sys::send(fd, ring_at(c.out_region, ring_class, position), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent == -EAGAIN) return false;
+      if (sent < 0) break;  // the peer is gone, and with it its claim
+      position += static_cast<uint64_t>(sent);
+      side.putback += static_cast<uint64_t>(sent);
+    }
+  }
+  side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  note_demotion(c, Reason::peer_asked);
+  return true;
+}
+
+// A bigger area, if the reader has passed the last change: bytes from `tail` on live there.
+bool grow(Connection& c, uint64_t wanted) {
+  Side& side = *c.side;
+  if (side.out_map.ring_class == kLastClass || side.head_seen < side.out_map.class_from) return false;
+  uint32_t ring_class = side.out_map.ring_class + 2;
+  while (ring_class < kLastClass && class_bytes(ring_class) < 2 * wanted) ++ring_class;
+  ring_class = min_of(ring_class, kLastClass);
+  const uint64_t tail = side.tail.load(memory_order_relaxed);
+  c.out->class_from.store(tail, memory_order_relaxed);
+  c.out->class_next.store(ring_class, memory_order_release);  // SYNC: pairs with the acquire in refresh_tail()
+  side.out_map = {tail, ring_class, side.out_map.ring_class};
+  return true;
+}
+
+uint64_t free_bytes(const Side& side) {
+  const uint64_t begin = side.head_seen > side.out_map.class_from ? side.head_seen : side.out_map.class_from;
+  return class_bytes(side.out_map.ring_class) - (side.tail.load(memory_order_relaxed) - begin);
+}
+
+bool refresh_head(Connection& c) {
+  // SYNC: acquire, pairs with the reader's release of head; its copies are done before we overwrite.
+  const uint64_t head = c.out->head.load(memory_order_acquire);
+  if (head > c.side->tail.load(memory_order_relaxed)) return break_connection(c, -1), false;
+  if (head > c.side->head_seen) c.side->head_seen = head;
+  return true;
+}
+
+}  // namespace
+
+bool advance_outgoing(Connection& c, int fd) {
+  Side& side = *c.side;
+  const Flow flow = side.out_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return true;
+  const Ask ask = c.out->ask.load(memory_order_acquire);
+  if (ask == Ask::frozen) return leave_frozen_ring(c, fd);
+  if (ask == Ask::demote) return demote_outgoing(c, fd, Reason::peer_asked);
+  if (const Reason reason = side.plain.load(memory_order_relaxed); reason != Reason::none)
+    return demote_outgoing(c, fd, reason);
+  if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
+  if (flow == Flow::kernel) {
+    if (peer_attached(c) && !chaos_strikes(2)) place_up_fence(c);
+  } else if (chaos_strikes(200)) {
+    return demote_outgoing(c, fd, Reason::chaos);
+  }
+  return true;
+}
+
+bool demote_outgoing(Connection& c, int fd, Reason reason) {
+  Side& side = *c.side;
+  const Flow flow = side.out_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return true;
+  if (c.out->ask.load(memory_order_acquire) == Ask::frozen) return leave_frozen_ring(c, fd);
+  if (flow == Flow::ring) {
+    if (c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0) return false;
+    Writing writing(*c.out);
+    if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
+    send_bell(c, fd);
+    c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
+  } else {
+    c.out->kernel_total.store(side.kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
+    c.out->demote_at.store(0, memory_order_relaxed);
+  }
+  c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
+  side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  note_demotion(c, reason);
+  return true;
+}
+
+uint64_t ring_space(Connection& c, uint64_t wanted, bool nested) {
+  uint64_t space = free_bytes(*c.side);
+  if (space >= wanted) return space;
+  if (!refresh_head(c)) return 0;
+  space = free_bytes(*c.side);
+  if (space < wanted && !nested && grow(c, wanted)) space = free_bytes(*c.side);
+  return space;
+}
+
+uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
+  Side& side = *c.side;
+  uint64_t done = 0;
+  while (done < bytes) {
+    const uint64_t position = side.tail.load(memory_order_relaxed);
+    const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
+    if (chunk == 0) break;
+    Cursor walk = from;
+    ring_put(c.out_region, side.out_map.ring_class, position, walk, chunk);
+    if (!commit_cursor(side.tail, position, position + chunk)) continue;  // a handler on this thread wrote in between
+    uint64_t tail;
+    do {
+      tail = side.tail.load(memory_order_relaxed);
+      c.out->tail.store(tail, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
+    } while (side.tail.load(memory_order_relaxed) != tail);
+    from = walk;
+    done += chunk;
+  }
+  if (done > 0) {
+    c.tally.ring_bytes_out += done;
+    ++c.tally.ring_ops_out;
+    if (!side.upgraded.load(memory_order_relaxed)) count_upgrade(c);
+  }
+  return done;
+}
+
+bool ring_writable(Connection& c) {
+  Side& side = *c.side;
+  if (!refresh_head(c)) return true;
+  if (side.out_map.ring_class != kLastClass && side.head_seen >= side.out_map.class_from) return true;
+  return (side.tail.load(memory_order_relaxed) - side.head_seen) * 4 <= class_bytes(side.out_map.ring_class);
+}
+
+namespace {
+
+// Answers `arm` (one of the peer's two words) with one bell, once per sequence.
+void ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
+  Locked lock(c.side->write_lock);
+  if (!lock.nested() && !advance_outgoing(c, fd)) return;
+  if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return;
+  Writing writing(*c.out);
+  if (writing.asked()) return;
+  const uint32_t word = arm.load(memory_order_relaxed);
+  if (!(word & 1) || word == rung.load(memory_order_relaxed)) return;
+  if (send_bell(c, fd)) rung.store(word, memory_order_relaxed);
+}
+
+}  // namespace
+
+// Both are called after an unlock, which is the full barrier between the publication and the look at the arm word.
+// SYNC: pairs with full_barrier() in arm().
+void ring_if_data_wanted(Connection& c, int fd) {
+  const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
+  if ((word & 1) && word != c.side->rung_for_data.load(memory_order_relaxed))
+    ring_for(c, fd, c.out->data_arm, c.side->rung_for_data);
+}
+
+void ring_if_space_wanted(Connection& c, int fd) {
+  Side& side = *c.side;
+  const uint32_t word = c.in->space_arm.load(memory_order_relaxed);
+  if (!(word & 1) || word == side.rung_for_space.load(memory_order_relaxed)) return;
+  const uint64_t used = c.in->tail.load(memory_order_relaxed) - side.head.load(memory_order_relaxed);
+  if (used * 4 <= class_bytes(side.in_map.ring_class)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+}
+
+}  // namespace shunt

@@ -1,0 +1,151 @@
+// One receiving call, from wherever its bytes are: the kernel before the fence, the ring, the kernel again.
+// Any thread, signal handlers included. Sleeps only in BlockingWait or in the kernel's own call, with no lock held.
+#include <cerrno>
+
+#include "connection/flow.h"
+#include "connection/kernel_io.h"
+#include "connection/sleep.h"
+#include "connection/upgrade.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+
+namespace {
+
+constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
+
+// Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
+long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
+  if (!begin_kernel_read(c)) return kTryAgain;
+  const bool peek = request.flags & MSG_PEEK;
+  long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+  {
+    Locked lock(c.side->read_lock);
+    if (got > 0 && !peek) {
+      const long data = account_kernel_bytes(c, got);
+      if (data == 0) got = kTryAgain;  // nothing but bells: the fence was placed while we slept
+      else got = data;
+    }
+    end_kernel_read(c);
+  }
+  // What was peeked at may be a bell, and an end may be the kernel's alone: with a channel, look again there.
+  const bool uncertain = (got > 0 && peek) || got == 0 || got == -ECONNRESET;
+  return uncertain && has_channel(c) ? kTryAgain : got;
+}
+
+// With a channel, before the up-fence was reached.
+long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
+  Side& side = *c.side;
+  uint64_t limit = request.bytes;
+  const bool was_fenced = c.in->stage.load(memory_order_acquire) != Stage::kernel;
+  if (was_fenced) {
+    if (side.kernel_readers.load(memory_order_acquire) > 0) return -EAGAIN;  // they have bytes that are not counted yet
+    const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
+    limit = min_of(limit, total > received ? total - received : 0);
+  }
+  long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
+  const bool fenced = c.in->stage.load(memory_order_acquire) != Stage::kernel;
+  if (got > 0 && (request.flags & MSG_PEEK)) return fenced && !was_fenced ? kTryAgain : got;
+  if (got > 0) {
+    got = account_kernel_bytes(c, got);
+    return got == 0 ? kTryAgain : got;
+  }
+  if ((got == 0 && request.bytes > 0) || got == -ECONNRESET) {
+    // The end, unless the fence was placed since: then the ring has the rest.
+    advance_incoming(c, fd);
+    if (side.in_flow.load(memory_order_relaxed) != Flow::kernel) return kTryAgain;
+  }
+  return got;
+}
+
+long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested, bool ask_kernel) {
+  uint64_t bytes = request.bytes;
+  if (bytes > 1 && chaos_strikes(3)) bytes = 1 + bytes / 3;
+  const bool peek = request.flags & MSG_PEEK;
+  if (bytes == 0) return refresh_tail(c, nested) ? 0 : -EAGAIN;
+  if (const uint64_t got = take_from_ring(c, request.to, bytes, peek, nested)) {
+    if (request.message) fill_message(c, fd, *request.message);
+    return static_cast<long>(got);
+  }
+  if (c.side->in_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
+  if (!nested && c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
+    if (refresh_tail(c, nested)) return kTryAgain;
+    advance_incoming(c, fd);
+    if (c.side->in_flow.load(memory_order_relaxed) != Flow::ring) return kTryAgain;
+  }
+  if (!ask_kernel) return -EAGAIN;
+  const long end = end_of_stream(c, fd, nested);
+  if (end != -EAGAIN && request.message) fill_message(c, fd, *request.message);
+  return end;
+}
+
+long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel) {
+  Side& side = *c.side;
+  {
+    Locked lock(side.read_lock);
+    if (!lock.nested()) advance_incoming(c, fd);
+    switch (side.in_flow.load(memory_order_relaxed)) {
+      case Flow::kernel:
+        return read_before_fence(c, fd, request);
+      case Flow::ring: {
+        const long got = read_ring(c, fd, request, lock.nested(), ask_kernel);
+        lock.release();
+        if (got > 0) ring_if_space_wanted(c, fd);
+        return got;
+      }
+      case Flow::broken:
+        if (side.end_reported) return 0;
+        side.end_reported = true;
+        return -ECONNRESET;
+      case Flow::kernel_again:
+        break;
+    }
+  }
+  return read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+}
+
+// The end that reads but never writes places its own fence and follows the peer's demotion here.
+void keep_up(Connection& c, int fd) {
+  const Flow flow = c.side->out_flow.load(memory_order_relaxed);
+  const bool due = flow == Flow::kernel || (flow == Flow::ring && (c.in->stage.load(memory_order_relaxed) == Stage::kernel_again ||
+                                                                  c.out->ask.load(memory_order_relaxed) != Ask::nothing ||
+                                                                  c.side->plain.load(memory_order_relaxed) != Reason::none));
+  if (due && c.side->write_lock.try_lock()) {
+    advance_outgoing(c, fd);
+    c.side->write_lock.unlock();
+  }
+}
+
+}  // namespace
+
+long receive(Connection& c, int fd, ReceiveRequest request) {
+  Side& side = *c.side;
+  const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
+  const bool all = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL;
+  BlockingWait waiting(side.receive_timeout_ns.load(memory_order_relaxed));
+  long done = 0;
+  for (bool ask_kernel = nonblocking;; ask_kernel = true) {
+    const bool candidate = !has_channel(c);
+    if (!candidate) keep_up(c, fd);
+    long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
+    if (got == kTryAgain) continue;
+    if (got > 0) {
+      done += got;
+      if (!all || static_cast<size_t>(got) == request.bytes) return done;
+      request.to.skip(static_cast<size_t>(got));
+      request.bytes -= static_cast<size_t>(got);
+      request.message = nullptr;
+      continue;
+    }
+    if (got == -EAGAIN && !nonblocking && !candidate && side.in_flow.load(memory_order_relaxed) != Flow::kernel_again) {
+      got = waiting.for_data(c, fd);
+      if (got == 0) continue;
+    }
+    return done > 0 ? done : got;
+  }
+}
+
+}  // namespace shunt

@@ -1,0 +1,164 @@
+// One sending call: into the kernel before the fence, into the ring, into the kernel again.
+// Any thread, signal handlers included. Sleeps only in BlockingWait or in the kernel's own call, with no lock held.
+#include <cerrno>
+#include <sys/mman.h>
+
+#include "connection/flow.h"
+#include "connection/kernel_io.h"
+#include "connection/sleep.h"
+#include "connection/upgrade.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_acquire;
+using std::memory_order_relaxed;
+
+namespace {
+
+constexpr long kTryAgain = -ERESTART;
+constexpr long kPassOn = -ENOSYS;  // the kernel's for good: make the kernel's own call
+constexpr uint64_t kAliveUs = 20;
+// unix_stream_sendmsg queues one buffer or nothing; a write up to this size is all or EAGAIN, and is not torn by other writers.
+constexpr uint64_t kWholeBytes = 32768;
+
+// Before the channel: the kernel's own call, counted, or the one that carries the offer.
+long write_candidate(Connection& c, int fd, const SendRequest& request) {
+  Side& side = *c.side;
+  if (!request.message && !(request.flags & MSG_OOB) && offer_is_due(c, request.bytes)) {
+    const long sent = offer(c, fd, request);
+    if (sent > 0) return sent;
+  }
+  if (!begin_kernel_write(c)) return kTryAgain;
+  const long sent = write_kernel(fd, request, request.flags, Sleep::allowed);
+  if (sent > 0) {
+    side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+    ++side.writes;
+  }
+  end_kernel_write(c);
+  return sent;
+}
+
+// The kernel knows whether the peer can still read: a send of nothing is answered with EPIPE (and SIGPIPE), never transmitted.
+long check_alive(Connection& c, int fd, int flags) {
+  Side& side = *c.side;
+  const uint64_t now = cycles();
+  const bool fresh = now - side.alive_at.load(memory_order_relaxed) < patience.cycles_per_us() * kAliveUs;
+  if (fresh && c.out->gone_reader.load(memory_order_relaxed) == 0 && c.in->gone_writer.load(memory_order_relaxed) == 0 &&
+      !side.shut_write.load(memory_order_relaxed))
+    return 0;
+  const long result = sys::send(fd, "", 0, (flags & MSG_NOSIGNAL) | MSG_DONTWAIT);
+  if (result < 0) return result;
+  side.alive_at.store(now, memory_order_relaxed);
+  return 0;
+}
+
+long write_ring(Connection& c, const SendRequest& request, bool nested) {
+  const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
+  if (ring_space(c, min_of<uint64_t>(request.bytes, 1 << 18), nested) < whole) return -EAGAIN;
+  uint64_t bytes = request.bytes;
+  if (bytes > kWholeBytes && chaos_strikes(3)) bytes = kWholeBytes + bytes % 7;
+  Writing writing(*c.out);
+  if (writing.asked()) return kTryAgain;
+  const uint64_t put = put_into_ring(c, request.from, bytes);
+  return put > 0 ? static_cast<long>(put) : -EAGAIN;
+}
+
+long write_channel(Connection& c, int fd, const SendRequest& request) {
+  Side& side = *c.side;
+  Locked lock(side.write_lock);
+  const bool settled = lock.nested() || advance_outgoing(c, fd);
+  if (request.message || (request.flags & MSG_OOB)) {
+    // Descriptors, credentials and urgent bytes are the kernel's to carry.
+    const Reason reason = request.message ? Reason::carries_descriptors : Reason::out_of_band;
+    if (lock.nested() || !settled || !demote_outgoing(c, fd, reason)) return -EAGAIN;
+  }
+  switch (side.out_flow.load(memory_order_relaxed)) {
+    case Flow::kernel: {
+      const long sent = write_kernel(fd, request, request.flags, Sleep::never);
+      if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+      return sent;
+    }
+    case Flow::ring: {
+      if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
+      if (const long dead = check_alive(c, fd, request.flags); dead < 0) return dead;
+      const long sent = write_ring(c, request, lock.nested());
+      lock.release();
+      if (sent > 0) ring_if_data_wanted(c, fd);
+      return sent;
+    }
+    case Flow::broken:
+      return sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT) < 0 ? -EPIPE : -ECONNRESET;
+    case Flow::kernel_again:
+      return kPassOn;
+  }
+  return kPassOn;
+}
+
+long write_again(Connection& c, int fd, const SendRequest& request) {
+  const long sent = write_kernel(fd, request, request.flags, Sleep::allowed);
+  if (sent > 0) c.side->sent_after.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+  return sent;
+}
+
+}  // namespace
+
+long send(Connection& c, int fd, SendRequest request) {
+  Side& side = *c.side;
+  const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
+  BlockingWait waiting(side.send_timeout_ns.load(memory_order_relaxed));
+  long done = 0;
+  for (;;) {
+    bool kernels_own = !has_channel(c);
+    long sent = kernels_own ? write_candidate(c, fd, request) : write_channel(c, fd, request);
+    const bool passed_on = sent == kPassOn;
+    if (passed_on) {
+      kernels_own = true;
+      sent = write_again(c, fd, request);
+    }
+    if (sent == kTryAgain) continue;
+    if (sent > 0) {
+      done += sent;
+      request.from.skip(static_cast<size_t>(sent));
+      request.bytes -= static_cast<size_t>(sent);
+      // The kernel signals SIGPIPE only if nothing was written; control data goes with the first byte.
+      request.flags |= MSG_NOSIGNAL;
+      request.message = nullptr;
+      // The kernel's own call is complete as it is, unless it only carried the offer.
+      if (request.bytes == 0 || (kernels_own && (passed_on || !has_channel(c)))) return done;
+      continue;
+    }
+    if (sent == -EAGAIN && !nonblocking && !kernels_own) {
+      sent = waiting.for_space(c, fd);
+      if (sent == 0) continue;
+    }
+    return done > 0 ? done : sent;
+  }
+}
+
+long send_file(Connection& c, int fd, int file, off_t* offset, size_t bytes) {
+  constexpr size_t kStep = 65536;
+  const long mapped = sys::raw(SYS_mmap, nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped < 0 && mapped > -4096) return mapped;
+  void* buffer = reinterpret_cast<void*>(mapped);
+  off_t position = offset ? *offset : 0;
+  if (!offset) position = sys::raw(SYS_lseek, file, 0, SEEK_CUR);
+  long done = 0, result = position < 0 ? position : 0;
+  while (result >= 0 && static_cast<size_t>(done) < bytes) {
+    const long got = sys::raw(SYS_pread64, file, buffer, min_of(bytes - static_cast<size_t>(done), kStep), position + done);
+    if (got <= 0) {
+      result = got;
+      break;
+    }
+    iovec part{buffer, static_cast<size_t>(got)};
+    result = send(c, fd, {Cursor(&part, 1), part.iov_len, 0, nullptr});
+    if (result > 0) done += result;
+    if (result < got) break;
+  }
+  sys::raw(SYS_munmap, buffer, kStep);
+  if (done > 0 && offset) *offset += done;
+  if (done > 0 && !offset) sys::raw(SYS_lseek, file, position + done, SEEK_SET);
+  return done > 0 ? done : result;
+}
+
+}  // namespace shunt

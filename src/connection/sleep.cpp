@@ -1,0 +1,92 @@
+// Spin, arm, look again, sleep. No lock is held while sleeping. The sleeping call is libc's: a cancellation point.
+#include "connection/sleep.h"
+
+#include <cerrno>
+#include <pthread.h>
+
+#include "connection/flow.h"
+#include "sys/next.h"
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+constexpr uint64_t kSecond = 1'000'000'000;
+constexpr uint64_t kShortestSlice = 50'000;
+constexpr uint64_t kLongestSlice = 20'000'000;
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * kSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+bool BlockingWait::timed_out() {
+  if (timeout_ns_ == 0) return false;
+  if (deadline_ns_ == 0) deadline_ns_ = monotonic_ns() + timeout_ns_;
+  return monotonic_ns() >= deadline_ns_;
+}
+
+long BlockingWait::wait(Connection& c, int fd, short events) {
+  const Side& side = *c.side;
+  if (watch_.interrupted()) return -EINTR;
+  // The caller has just found nothing: spin on exactly what would change that.
+  if (events == POLLIN) {
+    if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring &&
+        patience.spin(c.data_history, watch_, [&] {
+          return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
+                 c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
+        })) {
+      c.side->alive_at.store(cycles(), std::memory_order_relaxed);
+      return 0;
+    }
+  } else {
+    const uint64_t head = c.out->head.load(std::memory_order_acquire);
+    if (side.out_flow.load(std::memory_order_relaxed) == Flow::ring && head == seen_head_ &&
+        patience.spin(c.space_history, watch_, [&] {
+          return c.out->head.load(std::memory_order_acquire) != head || c.out->gone_reader.load(std::memory_order_relaxed) != 0 ||
+                 c.out->ask.load(std::memory_order_relaxed) != Ask::nothing;
+        }))
+      return 0;
+    if (head != seen_head_ && side.out_flow.load(std::memory_order_relaxed) == Flow::ring) {
+      seen_head_ = head;  // it moved since we last looked: try again before sleeping
+      return 0;
+    }
+  }
+  if (watch_.interrupted()) return -EINTR;
+  if (timed_out()) return -EAGAIN;
+
+  const Armed armed = arm(c, fd, events);
+  long result = 0;
+  if (!(look(c, fd) & (events | POLLERR | POLLHUP))) result = sleep(c, fd, events, armed);
+  disarm(c, events);
+  return result;
+}
+
+long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed) {
+  uint64_t length = 0;  // 0: until woken
+  if (armed == Armed::slices) length = min_of(kShortestSlice << min_of<uint32_t>(idle_wakes_++ / 2, 10), kLongestSlice);
+  if (timeout_ns_ != 0) {
+    const uint64_t now = monotonic_ns();
+    const uint64_t left = deadline_ns_ > now ? deadline_ns_ - now : 0;
+    if (left == 0) return -EAGAIN;
+    if (length == 0 || left < length) length = left;
+  }
+  const timespec timeout{static_cast<time_t>(length / kSecond), static_cast<long>(length % kSecond)};
+  // On the ring data and space are both announced by a bell, that is by readability. In a slice the socket may be readable all the time.
+  short wanted = POLLIN | POLLRDHUP;
+  if (armed == Armed::slices) wanted = 0;
+  if (events == POLLOUT && c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) wanted = POLLOUT;
+  pollfd item{fd, wanted, 0};
+  count(totals.sleeps);
+  const long result = sys::blocking_ppoll(&item, 1, length ? &timeout : nullptr, nullptr);
+  if (result == -EINTR) {
+    pthread_testcancel();
+    return watch_.interrupted() ? -EINTR : 0;
+  }
+  return 0;
+}
+
+}  // namespace shunt

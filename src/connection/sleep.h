@@ -1,0 +1,32 @@
+// Waiting inside one blocking call: spin, then sleep in the kernel on the connection's own descriptor.
+// Used by receive and send. Ends as the kernel's call would: ready, −EAGAIN (SO_RCVTIMEO / SO_SNDTIMEO), −EINTR.
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+class BlockingWait {
+ public:
+  // `timeout_ns`: the socket's own timeout, 0: none. signal(7): with a timeout set, any handler ends the call.
+  explicit BlockingWait(uint64_t timeout_ns)
+      : timeout_ns_(timeout_ns),
+        watch_(timeout_ns ? Interruption::by_any_handler : Interruption::by_handlers_without_restart) {}
+
+  // 0: look again. −EAGAIN, −EINTR: give up.
+  long for_data(Connection& connection, int fd) { return wait(connection, fd, POLLIN); }
+  long for_space(Connection& connection, int fd) { return wait(connection, fd, POLLOUT); }
+
+ private:
+  long wait(Connection& connection, int fd, short events);
+  long sleep(const Connection& connection, int fd, short events, Armed armed);
+  bool timed_out();
+
+  uint64_t timeout_ns_;
+  uint64_t deadline_ns_ = 0;  // monotonic; read when the first sleep begins
+  uint64_t seen_head_ = 0;    // the peer's head when the ring was last found full
+  SignalWatch watch_;
+  uint32_t idle_wakes_ = 0;   // wake-ups in a row that brought nothing
+};
+
+}  // namespace shunt

@@ -1,0 +1,155 @@
+// Offer and attach. Raw calls only; no lock of a connection is held while the readiness hook runs.
+#include "connection/upgrade.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "agreement/offer.h"
+#include "connection/flow.h"
+#include "observe/report.h"
+#include "sys/raw.h"
+
+namespace shunt {
+
+using std::memory_order_relaxed;
+using std::memory_order_release;
+using std::memory_order_seq_cst;
+
+FamilyLock upgrade_lock;
+
+namespace {
+
+void adopt(Connection& c, uint8_t* base) {
+  auto* header = reinterpret_cast<ChannelHeader*>(base);
+  const uint32_t outgoing = c.side->role == Role::acceptor ? kToConnector : kToAcceptor;
+  c.out = &header->direction[outgoing];
+  c.in = &header->direction[1 - outgoing];
+  c.out_region = base + outgoing * kRegionBytes;
+  c.in_region = base + (1 - outgoing) * kRegionBytes;
+  readiness_hooks.channel_appeared(c);
+  // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
+  c.channel.store(base, memory_order_seq_cst);
+  if (c.side->kernel_readers.load(memory_order_seq_cst) > 0) c.in->old_readers.store(1, memory_order_relaxed);
+}
+
+// Closes the door for kernel writes, if none is in flight and nobody else has the socket.
+bool close_door(Connection& c) {
+  if (c.side->holders.load(memory_order_relaxed) != 1 || has_channel(c)) return false;
+  c.changing.store(true, memory_order_seq_cst);
+  if (c.side->kernel_writers.load(memory_order_seq_cst) == 0) return true;
+  c.changing.store(false, memory_order_release);
+  return false;
+}
+
+void attach(Connection& c, int memfd) {
+  Locked upgrading(upgrade_lock);
+  Reason refusal = Reason::none;
+  uint8_t* base = nullptr;
+  if (upgrading.nested() || !close_door(c)) {
+    refusal = c.side->holders.load(memory_order_relaxed) == 1 ? Reason::busy_at_offer : Reason::shared_before_upgrade;
+  } else {
+    const long mapped = c.side->plain.load(memory_order_relaxed) == Reason::none ? map_channel(memfd, c.side->bits, base) : -EPERM;
+    if (mapped == 0) {
+      adopt(c, base);
+      // SYNC: release, pairs with the acceptor's acquire in peer_attached().
+      reinterpret_cast<ChannelHeader*>(base)->attached.store(1, memory_order_release);
+    } else if (mapped != -EPERM) {
+      refusal = mapped == -EPROTO ? Reason::bad_offer : Reason::no_resources;
+    }
+    c.changing.store(false, memory_order_release);
+  }
+  if (refusal != Reason::none) c.side->plain.store(refusal, memory_order_relaxed);
+}
+
+}  // namespace
+
+bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
+  const Side& side = *c.side;
+  if (side.role != Role::acceptor || side.plain.load(memory_order_relaxed) != Reason::none) return false;
+  if (chaos_strikes(2)) return false;
+  return side.writes >= behaviour.writes_before_offer ||
+         side.kernel_sent.load(memory_order_relaxed) + bytes_to_write >= behaviour.bytes_before_offer;
+}
+
+long offer(Connection& c, int fd, const SendRequest& request) {
+  OfferedChannel channel;
+  {
+    Locked upgrading(upgrade_lock);
+    if (upgrading.nested() || !close_door(c)) return -EAGAIN;
+    long made = sys::poll_now(fd, POLLOUT) & POLLOUT ? 0 : -EAGAIN;  // the write that carries the offer must not fail for want of room
+    if (made == 0) {
+      made = create_channel(c.side->bits, channel);
+      if (made < 0) c.side->plain.store(Reason::no_resources, memory_order_relaxed);
+    }
+    if (made == 0) adopt(c, channel.base);
+    c.changing.store(false, memory_order_release);
+    if (made < 0) return -EAGAIN;
+  }
+  iovec parts[16];
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = request.from.rest(parts, 16, request.bytes);
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  *header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  memcpy(CMSG_DATA(header), &channel.memfd, sizeof(int));
+  long sent;
+  {
+    Locked writing(c.side->write_lock);
+    sent = sys::sendmsg(fd, &message, (request.flags & ~MSG_OOB) | MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) c.side->kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+  }
+  sys::close(channel.memfd);
+  if (sent <= 0) {
+    make_plain(c, fd, Reason::no_resources);  // never sent, so never attached: the write goes on in the kernel and reports its own error
+    return -EAGAIN;
+  }
+  count(totals.kernel_ops_out);
+  count(totals.kernel_bytes_out, static_cast<uint64_t>(sent));
+  log_line(LogLevel::debug, "descriptor %d: offered a channel", fd);
+  return sent;
+}
+
+void take_offer(Connection& c, msghdr& message) {
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+      header->cmsg_len != CMSG_LEN(sizeof(int)))
+    return;
+  int memfd;
+  memcpy(&memfd, CMSG_DATA(header), sizeof memfd);
+  if (!is_offer(memfd, c.side->bits)) return;  // the program's own descriptor
+  attach(c, memfd);
+  sys::close(memfd);
+  message.msg_controllen = 0;
+  message.msg_flags &= ~MSG_CTRUNC;
+}
+
+bool begin_kernel_write(Connection& c) {
+  // SYNC: seq_cst, pairs with close_door() and adopt().
+  c.side->kernel_writers.fetch_add(1, memory_order_seq_cst);
+  if (!c.changing.load(memory_order_seq_cst) && !c.channel.load(memory_order_seq_cst)) return true;
+  end_kernel_write(c);
+  Locked wait_for_the_change(upgrade_lock);
+  if (!wait_for_the_change.nested()) return false;
+  c.side->kernel_writers.fetch_add(1, memory_order_seq_cst);  // a handler inside its own thread's upgrade: the fence comes later
+  return true;
+}
+
+void end_kernel_write(Connection& c) { c.side->kernel_writers.fetch_sub(1, memory_order_seq_cst); }
+
+bool begin_kernel_read(Connection& c) {
+  // SYNC: seq_cst, pairs with adopt().
+  c.side->kernel_readers.fetch_add(1, memory_order_seq_cst);
+  if (!c.channel.load(memory_order_seq_cst)) return true;
+  c.side->kernel_readers.fetch_sub(1, memory_order_seq_cst);
+  return false;
+}
+
+void end_kernel_read(Connection& c) {
+  if (c.side->kernel_readers.fetch_sub(1, memory_order_seq_cst) == 1 && has_channel(c))
+    c.in->old_readers.store(0, memory_order_release);
+}
+
+}  // namespace shunt

@@ -1,0 +1,26 @@
+// Offer and attach: how a connection gets its channel. Called by send and receive, under no lock of the connection.
+// Takes the process-wide upgrade lock, which fork holds too: a child is born before or after, never in between.
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+extern FamilyLock upgrade_lock;
+
+// Has the connection shown that it lives? Acceptor only; looks at memory alone.
+bool offer_is_due(const Connection& connection, uint64_t bytes_to_write);
+// Creates the channel and sends it with the first bytes of `request`. Returns the bytes sent, or −EAGAIN: not now, or never; write as before.
+long offer(Connection& connection, int fd, const SendRequest& request);
+
+// Connector: looks through control data that was received. If it holds an offer it is taken out of `message` (its control length becomes 0)
+// and attached or refused. Descriptors of an offer never stay open.
+void take_offer(Connection& connection, msghdr& message);
+
+// Counts this thread's kernel write as in flight unless a channel exists or is being made. Pairs with end_kernel_write().
+bool begin_kernel_write(Connection& connection);
+void end_kernel_write(Connection& connection);
+bool begin_kernel_read(Connection& connection);
+void end_kernel_read(Connection& connection);
+
+}  // namespace shunt

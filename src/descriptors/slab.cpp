@@ -1,0 +1,160 @@
+// Slab allocation. Raw mmap only; a bitmap per slab, changed by single atomic instructions, so a signal handler may allocate too.
+#include "descriptors/slab.h"
+
+#include <cstring>
+#include <new>
+#include <sys/mman.h>
+
+#include "connection/lock.h"
+#include "connection/upgrade.h"
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+constexpr size_t kSlots = 64;
+constexpr size_t kSlabs = 4096;
+constexpr size_t kSideBytes = (sizeof(Side) * kSlots + 4095) / 4096 * 4096;
+
+struct Slab {
+  std::atomic<uint64_t> taken;    // in use or retired
+  std::atomic<uint64_t> retired;  // not in use here, but perhaps in a forked relative
+  std::atomic<bool> inherited;    // made by a parent process: nothing is allocated from it
+  Side* sides;
+  Connection connections[kSlots];
+};
+
+std::atomic<Slab*> slabs[kSlabs];
+std::atomic<size_t> slab_count;
+FamilyLock slab_lock;
+
+void* map(size_t bytes, int flags, void* where) {
+  const long address = sys::raw(SYS_mmap, where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+  return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
+}
+
+Connection* take_slot(Slab& slab) {
+  uint64_t taken = slab.taken.load(std::memory_order_relaxed);
+  while (~taken != 0) {
+    const int slot = __builtin_ctzll(~taken);
+    // SYNC: acquire, pairs with the release in free_connection().
+    if (slab.taken.compare_exchange_weak(taken, taken | uint64_t{1} << slot, std::memory_order_acquire))
+      return &slab.connections[slot];
+  }
+  return nullptr;
+}
+
+Slab* add_slab() {
+  const size_t index = slab_count.load();
+  if (index == kSlabs) return nullptr;
+  auto* memory = map(sizeof(Slab), MAP_PRIVATE, nullptr);
+  if (!memory) return nullptr;
+  auto* slab = new (memory) Slab{};
+  slab->sides = static_cast<Side*>(map(kSideBytes, MAP_SHARED, nullptr));
+  if (!slab->sides) return sys::raw(SYS_munmap, memory, sizeof(Slab)), nullptr;
+  for (size_t i = 0; i < kSlots; ++i) slab->connections[i].side = &slab->sides[i];
+  slabs[index].store(slab);
+  slab_count.store(index + 1);
+  return slab;
+}
+
+Slab& slab_of(const Connection& connection, uint64_t& bit) {
+  for (size_t i = 0; i < slab_count.load(); ++i) {
+    Slab& slab = *slabs[i].load();
+    if (&connection >= slab.connections && &connection < slab.connections + kSlots) {
+      bit = uint64_t{1} << (&connection - slab.connections);
+      return slab;
+    }
+  }
+  __builtin_unreachable();
+}
+
+// Gives a slab without live connections fresh sides; the old pages stay with the relatives that still map them.
+void renew_if_unused(Slab& slab) {
+  Locked lock(slab_lock);
+  if (lock.nested()) return;
+  const uint64_t taken = slab.taken.load();
+  if (taken != slab.retired.load() || (!slab.inherited.load() && ~taken != 0)) return;
+  slab.taken.store(~uint64_t{0});
+  if (!map(kSideBytes, MAP_SHARED | MAP_FIXED, slab.sides)) return;  // stays retired
+  slab.retired.store(0);
+  slab.inherited.store(false);
+  slab.taken.store(0);
+}
+
+}  // namespace
+
+Connection* allocate_connection() {
+  Connection* connection = nullptr;
+  for (size_t i = 0; i < slab_count.load() && !connection; ++i)
+    if (Slab& slab = *slabs[i].load(); !slab.inherited.load()) connection = take_slot(slab);
+  if (!connection) {
+    Locked lock(slab_lock);
+    if (lock.nested()) return nullptr;
+    Slab* slab = add_slab();
+    if (!slab) return nullptr;
+    connection = take_slot(*slab);
+    if (!connection) return nullptr;
+  }
+  Side* side = connection->side;
+  new (side) Side{};
+  side->holders.store(1);
+  connection->channel.store(nullptr);
+  connection->in = connection->out = nullptr;
+  connection->changing.store(false);
+  connection->shared_over_fork.store(false);
+  connection->registrations.store(nullptr);
+  connection->tally = {};
+  connection->data_history = connection->space_history = {};
+  connection->references.store(1);
+  return connection;
+}
+
+void free_connection(Connection& connection) {
+  uint64_t bit;
+  Slab& slab = slab_of(connection, bit);
+  if (slab.inherited.load() || connection.shared_over_fork.load()) {
+    slab.retired.fetch_or(bit);
+    renew_if_unused(slab);
+  } else {
+    slab.taken.fetch_and(~bit, std::memory_order_release);  // SYNC: pairs with take_slot()
+  }
+}
+
+void lock_slabs_before_fork() {
+  upgrade_lock.lock();
+  slab_lock.lock();
+  for (size_t i = 0; i < slab_count.load(); ++i)
+    for (Connection& connection : slabs[i].load()->connections)
+      if (connection.references.load() > 0) {
+        connection.shared_over_fork.store(true);
+        connection.side->holders.fetch_add(1);
+      }
+}
+
+void unlock_slabs_in_parent() {
+  slab_lock.unlock();
+  upgrade_lock.unlock();
+}
+
+void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
+  new (&slab_lock) FamilyLock;
+  new (&upgrade_lock) FamilyLock;
+  for (size_t i = 0; i < slab_count.load(); ++i) {
+    Slab& slab = *slabs[i].load();
+    uint64_t live = 0;
+    for (size_t slot = 0; slot < kSlots; ++slot) {
+      Connection& connection = slab.connections[slot];
+      const uint32_t references = in_table(connection);  // threads of the parent that were inside a call do not exist here
+      connection.references.store(references);
+      connection.tally = {};
+      if (references > 0) live |= uint64_t{1} << slot;
+    }
+    slab.inherited.store(true);
+    slab.taken.store(~uint64_t{0});
+    slab.retired.store(~live);
+    if (live == 0) renew_if_unused(slab);
+  }
+}
+
+}  // namespace shunt

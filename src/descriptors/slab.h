@@ -1,0 +1,20 @@
+// Where connections and their sides live: slabs of 64 that are never unmapped, so that a stale pointer meets another life, never a hole.
+// Any thread, any context; the slow paths take a process-private lock.
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+// A fresh connection with one reference and a zeroed side, or null without memory.
+Connection* allocate_connection();
+// Its last reference is gone. A slot that a forked child may still use is retired, not reused; a slab of nothing but retired slots is mapped anew.
+void free_connection(Connection& connection);
+
+// ---- fork; between before and after no other thread allocates, renews or upgrades
+void lock_slabs_before_fork();  // marks every live connection as shared
+void unlock_slabs_in_parent();
+// All slots belong to the parent from now on. `in_table` tells how many descriptors of the child refer to a connection.
+void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&));
+
+}  // namespace shunt
