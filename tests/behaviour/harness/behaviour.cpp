@@ -11,9 +11,10 @@ std::vector<Behaviour>& table() {
 
 }  // namespace
 
-Register::Register(const char* family, Behaviour behaviour) {
-  behaviour.family = family;
+bool Family::operator<<(Behaviour behaviour) const {
+  behaviour.family = name;
   table().push_back(behaviour);
+  return true;
 }
 
 const std::vector<Behaviour>& all_behaviours() { return table(); }

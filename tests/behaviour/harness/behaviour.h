@@ -28,19 +28,21 @@ struct Behaviour {
   bool warms_up = true;          // false: a registration, a fork or a name is to be there before the upgrade
   bool leaves_ring = false;      // demotes, or stays on the kernel, by design
   End killed = End::neither;     // ends by SIGKILL, so it leaves no report
-  const char* family = nullptr;  // filled in by Register
+  const char* family = nullptr;  // filled in by Family
 };
 
 // A family is the file it stands in: SHUNT_FAMILY is defined for each by CMake.
-struct Register {
-  Register(const char* family, Behaviour behaviour);
+struct Family {
+  const char* name;
+  bool operator<<(Behaviour behaviour) const;  // adds it to the table
 };
 
+// BEHAVIOUR{.name = ..., .server = ..., .client = ...};  No function-like macro, so that CHECK knows its own line.
 #define SHUNT_JOIN_(a, b) a##b
 #define SHUNT_JOIN(a, b) SHUNT_JOIN_(a, b)
-#define BEHAVIOUR(...)                                                               \
-  const ::shunt::behaviour::Register SHUNT_JOIN(registered_, __LINE__)(SHUNT_FAMILY, \
-                                                                       ::shunt::behaviour::Behaviour __VA_ARGS__)
+#define BEHAVIOUR                                                                                          \
+  [[maybe_unused]] const bool SHUNT_JOIN(registered_, __LINE__) = ::shunt::behaviour::Family{SHUNT_FAMILY} \
+                                                                  << ::shunt::behaviour::Behaviour
 
 const std::vector<Behaviour>& all_behaviours();
 

@@ -11,6 +11,9 @@ namespace shunt::behaviour {
 
 [[noreturn]] void fail(const char* file, int line, const std::string& what);
 
+// Named in the message of a check that fails from here on, in this process: which row of a table was tried.
+void about(const std::string& row);
+
 template <class T>
 std::string shown(const T& value) {
   if constexpr (std::is_convertible_v<T, std::string>) {

@@ -29,6 +29,7 @@ struct Role {
   int listener = -1;
 };
 Role role;
+std::string row;
 
 const Behaviour* behaviour_named(std::string_view wanted) {
   for (const Behaviour& one : all_behaviours()) {
@@ -72,10 +73,12 @@ void part_is_done() {
 
 void fail(const char* file, int line, const std::string& what) {
   const std::string text = std::string(std::strrchr(file, '/') != nullptr ? std::strrchr(file, '/') + 1 : file) + ":" +
-                           std::to_string(line) + ": " + what + "\n";
+                           std::to_string(line) + ": " + (row.empty() ? "" : "(" + row + ") ") + what + "\n";
   (void)!::write(STDERR_FILENO, text.data(), text.size());
   ::_exit(1);
 }
+
+void about(const std::string& text) { row = text; }
 
 Way current_way() { return role.way; }
 std::string scratch_file(const std::string& name) { return role.directory + "/" + name; }

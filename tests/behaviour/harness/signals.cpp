@@ -1,0 +1,41 @@
+// The counting handler and the timers of signals.h.
+#include "signals.h"
+
+#include <sys/time.h>
+
+#include <atomic>
+
+#include "check.h"
+
+namespace shunt::behaviour {
+namespace {
+
+std::atomic<int> counted{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void count_one(int) { counted.fetch_add(1); }
+
+void set_timer(int first_us, int every_us) {
+  itimerval timer{};
+  timer.it_value.tv_sec = first_us / 1'000'000;
+  timer.it_value.tv_usec = first_us % 1'000'000;
+  timer.it_interval.tv_usec = every_us;
+  CHECK_EQ(::setitimer(ITIMER_REAL, &timer, nullptr), 0);
+}
+
+}  // namespace
+
+void count_signal(int signal, int flags) {
+  struct sigaction action {};
+  action.sa_handler = count_one;
+  action.sa_flags = flags;
+  CHECK_EQ(::sigaction(signal, &action, nullptr), 0);
+  counted = 0;
+}
+
+int signals_counted() { return counted; }
+
+void alarm_after_ms(int milliseconds) { set_timer(milliseconds * 1000, 0); }
+void alarm_every_us(int microseconds) { set_timer(microseconds, microseconds); }
+
+}  // namespace shunt::behaviour
