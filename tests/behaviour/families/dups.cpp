@@ -1,0 +1,189 @@
+// Several descriptors for one connection: every way to make one, and the use of any after the others are closed.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "behaviour.h"
+#include "check.h"
+#include "io.h"
+#include "role.h"
+
+namespace shunt::behaviour {
+namespace {
+
+// `copies` echoes, each through a duplicate made from the last one, which is closed.
+constexpr int kWaysToCopy = 6;
+
+int copied(int fd, int way) {
+  switch (way) {
+    case 0:
+      return ::dup(fd);
+    case 1:
+      return ::dup2(fd, 50);
+    case 2:
+      return ::dup3(fd, 51, O_CLOEXEC);
+    case 3:
+      return ::fcntl(fd, F_DUPFD, 60);
+    case 4:
+      return ::fcntl(fd, F_DUPFD_CLOEXEC, 70);
+    default:
+      return ::fcntl(fd, F_DUPFD, 0);
+  }
+}
+
+void echo(int fd) { write_all(fd, read_exactly(fd, 5000)); }
+
+void ask(int fd, uint64_t position) {
+  write_all(fd, bytes_at(position, 5000));
+  CHECK_EQ(agreeing(read_exactly(fd, 5000), position), 5000U);
+}
+
+BEHAVIOUR{.name = "live_on_when_the_original_is_closed",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < kWaysToCopy; ++i) echo(fd);
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                for (int way = 0; way < kWaysToCopy; ++way) {
+                  about("way " + std::to_string(way));
+                  const int other = copied(fd, way);
+                  CHECK(other >= 0);
+                  CHECK_EQ(::fcntl(other, F_GETFD), way == 2 || way == 4 ? FD_CLOEXEC : 0);
+                  CHECK_EQ(::close(fd), 0);
+                  CHECK_ERRNO(::write(fd, "x", 1), EBADF);
+                  fd = other;
+                  ask(fd, 11);
+                }
+                ::close(fd);
+              }};
+
+BEHAVIOUR{.name = "read_in_turns",
+          .server = [](int fd) { write_all(fd, bytes_at(0, 100'000)); },
+          .client =
+              [](int fd) {
+                const int other = ::dup(fd);
+                for (uint64_t done = 0; done < 100'000; done += 1000) {
+                  read_stream(done % 2000 == 0 ? fd : other, done, 1000, 300);
+                }
+              }};
+
+BEHAVIOUR{.name = "write_in_turns",
+          .server = [](int fd) { read_stream(fd, 0, 100'000, 777); },
+          .client =
+              [](int fd) {
+                const int other = ::dup(fd);
+                for (uint64_t done = 0; done < 100'000; done += 1000) {
+                  write_stream(done % 2000 == 0 ? fd : other, done, 1000, 300);
+                }
+              }};
+
+// dup2 over a descriptor closes what was there.
+BEHAVIOUR{.name = "dup2_over_a_connection_closes_it",
+          .server =
+              [](int fd) {
+                const int second = accept_another();
+                expect_end_of_stream(second);
+                echo(fd);
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                const int second = connect_another();
+                CHECK_EQ(::dup2(fd, second), second);
+                ::close(fd);
+                ask(second, 4);
+                CHECK_EQ(::close(second), 0);
+              }};
+
+BEHAVIOUR{.name = "dup2_over_itself_changes_nothing",
+          .server = [](int fd) { echo(fd); },
+          .client =
+              [](int fd) {
+                CHECK_EQ(::dup2(fd, fd), fd);
+                CHECK_ERRNO(::dup3(fd, fd, 0), EINVAL);
+                CHECK_ERRNO(::dup2(fd, -1), EBADF);
+                CHECK_ERRNO(::dup2(99, fd), EBADF);
+                ask(fd, 3);
+              }};
+
+// A file opened over the number of a closed connection is that file.
+BEHAVIOUR{.name = "a_number_used_again_is_something_else",
+          .server =
+              [](int fd) {
+                expect_end_of_stream(fd);
+                echo(accept_another());
+              },
+          .client =
+              [](int fd) {
+                CHECK_EQ(::close(fd), 0);
+                CHECK_ERRNO(::close(fd), EBADF);
+                const int file = ::open("/dev/zero", O_RDWR);
+                CHECK_EQ(file, fd);
+                CHECK_EQ(read_exactly(file, 5), std::string(5, '\0'));
+                CHECK_ERRNO(::recv(file, &fd, 1, 0), ENOTSOCK);
+                CHECK_EQ(::close(file), 0);
+                const int again = connect_another();
+                CHECK_EQ(again, file);
+                ask(again, 9);
+              }};
+
+BEHAVIOUR{.name = "close_range_closes_connections",
+          .server =
+              [](int fd) {
+                expect_end_of_stream(fd);
+                echo(accept_another());
+              },
+          .client =
+              [](int fd) {
+                CHECK_EQ(::close_range(static_cast<unsigned>(fd), ~0U, 0), 0);
+                CHECK_ERRNO(::write(fd, "x", 1), EBADF);
+                ask(connect_another(), 1);
+              }};
+
+BEHAVIOUR{.name = "closefrom_closes_connections",
+          .server =
+              [](int fd) {
+                expect_end_of_stream(fd);
+                echo(accept_another());
+              },
+          .client =
+              [](int fd) {
+                ::closefrom(fd);
+                CHECK_ERRNO(::write(fd, "x", 1), EBADF);
+                ask(connect_another(), 1);
+              }};
+
+BEHAVIOUR{.name = "blind_close_of_all_numbers",
+          .server =
+              [](int fd) {
+                expect_end_of_stream(fd);
+                echo(accept_another());
+              },
+          .client =
+              [](int fd) {
+                for (int i = fd; i < 1024; ++i) ::close(i);
+                ask(connect_another(), 1);
+              }};
+
+// A duplicate keeps the connection: no end of stream until the last is closed.
+BEHAVIOUR{.name = "the_last_close_ends_the_stream",
+          .server =
+              [](int fd) {
+                await_peer();
+                CHECK(!is_readable(fd, 30));
+                tell_peer();
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                const int other = ::dup(fd);
+                ::close(fd);
+                tell_peer();
+                await_peer();
+                ::close(other);
+              }};
+
+}  // namespace
+}  // namespace shunt::behaviour
