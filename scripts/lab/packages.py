@@ -1,0 +1,126 @@
+"""Which Debian package brings what we need, and how to install it without starting or leaving a service behind.
+
+Server programs are taken from packages that hold programs only (redis-tools, mariadb-server-core), so that the
+machine does not get a Redis or MariaDB of its own. PostgreSQL has no such package: while it is installed, service
+starts are refused and its default cluster is not made.
+"""
+import glob
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _command(*names):
+    return lambda: all(shutil.which(name) for name in names)
+
+
+def _file(pattern):
+    return lambda: bool(glob.glob(pattern))
+
+
+# group -> (package, is it there?)
+NEEDS = {
+    "build": [
+        ("g++", _command("g++", "gcc", "readelf")),
+        ("cmake", _command("cmake")),
+        ("ninja-build", _command("ninja")),
+        ("libgtest-dev", _file("/usr/include/gtest/gtest.h")),
+        ("libfmt-dev", _file("/usr/include/fmt/format.h")),
+        ("libcli11-dev", _file("/usr/include/CLI/CLI.hpp")),
+        ("nlohmann-json3-dev", _file("/usr/include/nlohmann/json.hpp")),
+    ],
+    "clang": [("clang", _command("clang++"))],
+    "model": [("spin", _command("spin"))],
+    "redis": [("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark"))],
+    "postgres": [("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres"))],
+    "mariadb": [
+        ("mariadb-server-core", lambda: bool(shutil.which("mariadbd", path=program_path()))),
+        ("mariadb-client", _command("mariadb", "mariadb-dump", "mariadb-slap")),
+        ("sysbench", _command("sysbench")),
+    ],
+    "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
+}
+
+
+class CannotInstall(Exception):
+    """What is missing, and the command that would bring it."""
+
+
+def program_path():
+    """PATH as a server's administrator has it: Debian keeps mariadbd in /usr/sbin."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def missing(groups):
+    return [package for group in groups for package, present in NEEDS[group] if not present()]
+
+
+def ensure(groups, say=print):
+    """Install what is missing, or raise CannotInstall."""
+    wanted = missing(groups)
+    if not wanted:
+        return
+    advice = "apt-get install --no-install-recommends " + " ".join(wanted)
+    if not shutil.which("apt-get"):
+        raise CannotInstall(f"missing (by their Debian names): {' '.join(wanted)}")
+    become_root = _become_root()
+    if become_root is None:
+        raise CannotInstall(f"missing: {' '.join(wanted)}\nas root, run:  {advice}")
+    say(f"installing {' '.join(wanted)}")
+    with _no_services(become_root):
+        _apt(become_root, ["update"])
+        if "postgresql-15" in wanted:
+            _apt(become_root, ["install", "postgresql-common"])
+        with _no_default_cluster(become_root, "postgresql-15" in wanted):
+            _apt(become_root, ["install", *wanted])
+    left = missing(groups)
+    if left:
+        raise CannotInstall(f"installed, but still not found: {' '.join(left)}")
+
+
+def _become_root():
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL,
+                                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+        return ["sudo", "-n"]
+    return None
+
+
+def _apt(become_root, arguments):
+    command = [*become_root, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q", "-y",
+               "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise CannotInstall(f"{' '.join(command)} failed:\n" + "\n".join(done.stdout.splitlines()[-15:]))
+
+
+@contextmanager
+def _own_file(become_root, path, text, mode, wanted=True):
+    """A file that exists only inside the block, and only if nobody else has put one there."""
+    if not wanted or os.path.lexists(path):
+        yield
+        return
+    subprocess.run([*become_root, "sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"', "sh", path, mode],
+                   input=text, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*become_root, "rm", "-f", path], check=True)
+
+
+def _no_services(become_root):
+    return _own_file(become_root, "/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", "755")
+
+
+def _no_default_cluster(become_root, wanted):
+    return _own_file(become_root, "/etc/postgresql-common/createcluster.d/shunt-check.conf",
+                     "create_main_cluster = false\n", "644", wanted)
+
+
+def postgres_programs():
+    """The directory with the newest PostgreSQL's programs; Debian keeps them out of PATH."""
+    found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+    return Path(max(found, key=lambda path: float(path.split("/")[4]))).parent if found else None

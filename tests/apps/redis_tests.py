@@ -1,0 +1,106 @@
+"""Redis: every answer of random commands, its own load generator and its own command line."""
+import random
+import time
+
+import ways
+from harness import app_test, expect_success
+from lab.clients import redis_check
+from lab.redis import Redis
+
+
+@app_test(*ways.ALL)
+def answers(session, way):
+    """Values up to 4 MiB, pipelines, a second connection asleep in BLPOP, forks of the server (BGSAVE)."""
+    with Redis(session, way.server) as server:
+        for seed, manner in enumerate(("blocking", "timeout", "epoll")):
+            expect_success(server.client(server.check_arguments(seed, 4000, "--manner", manner), way.client))
+        ways.check_server(way, server)
+
+
+@app_test(*ways.ALL)
+def several_clients_at_once(session, way):
+    with Redis(session, way.server) as server:
+        clients = [server.start_client(server.check_arguments(10 + seed, 1500, "--largest", "300000", "--manner", manner), way.client)
+                   for seed, manner in enumerate(("blocking", "timeout", "epoll", "blocking", "epoll"))]
+        for client in clients:
+            expect_success(session.finish(client, 60))
+        ways.check_server(way, server)
+
+
+@app_test(*ways.ALL)
+def benchmark(session, way):
+    """One client, fifty, pipelines, and two threads with an event loop each."""
+    with Redis(session, way.server) as server:
+        for words in (["-c", "1", "-n", "2000"], ["-c", "50", "-n", "5000"], ["-c", "20", "-n", "20000", "-P", "16"],
+                      ["-c", "10", "-n", "5000", "--threads", "2", "-d", "3000"]):
+            result = expect_success(server.client(
+                ["redis-benchmark", "-s", server.socket, "-t", "set,get,lpush,lpop,lrange_100", "--csv", *words], way.client))
+            rows = result.text.strip().splitlines()[1:]
+            assert len(rows) >= 5 and all(float(row.split(",")[1].strip('"')) > 0 for row in rows), str(result)
+        ways.check_server(way, server)
+
+
+@app_test(*ways.ALL)
+def command_line(session, way):
+    """redis-cli: a script, mass insertion, and a value of 3 MB in and out."""
+    with Redis(session, way.server) as server:
+        cli = ["redis-cli", "-s", server.socket]
+
+        script = "".join(f"SET k{n} v{n}\nGET k{n}\nINCR count\nLPUSH k{n} x\n" for n in range(500))
+        result = expect_success(server.client(cli, way.client, input=script.encode()))
+        wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value\n"
+        expected = "".join(f"OK\nv{n}\n{n + 1}\n{wrong_type}" for n in range(500))
+        assert result.text.replace("\n\n", "\n") == expected, f"redis-cli answered otherwise: {result}"
+
+        mass = b"".join(redis_check.encode(("SET", f"m{n}", "x" * (n % 300))) for n in range(20000))
+        result = expect_success(server.client([*cli, "--pipe"], way.client, input=mass))
+        assert "errors: 0, replies: 20000" in result.text, str(result)
+
+        value = random.Random(5).randbytes(3_000_000)
+        expect_success(server.client([*cli, "-x", "SET", "large"], way.client, input=value))
+        result = expect_success(server.client([*cli, "--raw", "GET", "large"], way.client))
+        assert result.out == value + b"\n", f"a value of {len(value)} bytes came back as {len(result.out)} other ones"
+        ways.check_server(way, server)
+
+
+def _until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+@app_test(*ways.KILLS)
+def client_killed(session, way):
+    """The server notices, forgets the client and serves the next one; six times, at different moments."""
+    rng = random.Random(7)
+    with Redis(session, way.server) as server:
+        for turn in range(6):
+            manner = rng.choice(("blocking", "timeout", "epoll"))
+            client = server.start_client(server.check_arguments(turn, 0, "--seconds", "60", "--manner", manner), way.client)
+            _until(lambda: server.other_clients() >= 2, 10, "the client has not connected")
+            time.sleep(rng.uniform(0.1, 0.4))
+            client.kill()
+            session.finish(client, 10)
+            _until(lambda: server.other_clients() == 0, 10, "the server still holds the killed client's connections")
+            expect_success(server.client(server.check_arguments(100 + turn, 300, "--manner", manner), way.client))
+        ways.check_server(way, server)
+
+
+@app_test(*ways.KILLS)
+def server_killed(session, way):
+    """Clients, asleep or busy, see the end of the connection and end themselves."""
+    with Redis(session, way.server) as server:
+        busy = [server.start_client(server.check_arguments(seed, 0, "--seconds", "60", "--manner", manner), way.client)
+                for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
+        asleep = server.start_client(["redis-cli", "-s", server.socket, "BLPOP", "nothing", "0"], way.client)
+        loaded = server.start_client(["redis-benchmark", "-s", server.socket, "-c", "20", "-n", "100000000", "-t", "set"], way.client)
+        _until(lambda: server.other_clients() >= 3 * 2 + 1 + 20, 10, "the clients have not connected")
+        time.sleep(0.5)
+        server.kill()
+        for client in busy:
+            result = session.finish(client, 10)
+            assert result.status == 3 and result.text.split()[1] in ("EOF", "ECONNRESET", "EPIPE"), str(result)
+        for client in (asleep, loaded):
+            result = session.finish(client, 10)
+            assert result.status == 1, str(result)

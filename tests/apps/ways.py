@@ -1,0 +1,49 @@
+"""The ways in which a server and its client can meet, and what their reports must say afterwards."""
+from dataclasses import dataclass
+
+from lab.preload import AUTO, EAGER, KERNEL, Preload, chaos
+
+
+@dataclass(frozen=True)
+class Way:
+    name: str
+    server: Preload | None
+    client: Preload | None
+
+    @property
+    def accelerated(self):
+        return self.server is not KERNEL and self.client is not KERNEL
+
+
+BOTH = Way("both", AUTO, AUTO)
+EAGERLY = Way("both, eager", EAGER, EAGER)
+ONLY_SERVER = Way("only server", AUTO, KERNEL)
+ONLY_CLIENT = Way("only client", KERNEL, AUTO)
+NEITHER = Way("neither", KERNEL, KERNEL)
+CHAOS = Way("chaos 1, 2", chaos(1), chaos(2))
+CHAOS_SERVER = Way("chaos 3, auto", chaos(3), AUTO)
+CHAOS_CLIENT = Way("eager, chaos 4", EAGER, chaos(4))
+
+ALL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, EAGERLY, CHAOS, CHAOS_SERVER, CHAOS_CLIENT)
+KILLS = (NEITHER, BOTH, CHAOS)
+
+
+def check_reports(way, server, client):
+    """Acceleration happened on both ends if both were aware, and on none otherwise."""
+    for end, how, report in (("server", way.server, server), ("client", way.client, client)):
+        if how is KERNEL:
+            assert not report.lines, f"the {end} ran without Shunt, yet reported: {report}"
+            continue
+        assert report.lines, f"no process of the {end} reported"
+        if way.accelerated:
+            assert report.upgraded > 0, f"no connection of the {end} was upgraded: {report}"
+            assert report.ring_bytes > 0, f"no byte of the {end} went through a ring: {report}"
+        else:
+            assert report.upgraded == 0, f"the {end} upgraded without an aware peer: {report}"
+            assert report.ring_bytes == 0, f"the {end} used a ring without an aware peer: {report}"
+
+
+def check_server(way, server):
+    """For tests that used one server and clients that all ended by themselves. Stops the server."""
+    server.stop()
+    check_reports(way, server.report(), server.client_report())
