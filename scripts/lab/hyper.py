@@ -2,6 +2,7 @@
 
 The client program starts the server itself, so both are in one command and one report file.
 """
+import functools
 import subprocess
 import sys
 
@@ -14,9 +15,18 @@ class CannotHave(Exception):
 
 def python():
     """A Python that has the package, in an environment below the build directory."""
+    program, trouble = _installed()
+    if trouble:
+        raise CannotHave(f"the Python package tableauhyperapi cannot be installed: {trouble}")
+    return program
+
+
+@functools.cache
+def _installed():
+    """(program, what went wrong); tried once."""
     program = paths.HYPER_VENV / "bin" / "python3"
     if _works(program):
-        return program
+        return program, ""
     paths.BUILD.mkdir(exist_ok=True)
     for command in ([sys.executable, "-m", "venv", "--clear", paths.HYPER_VENV],
                     [program, "-m", "pip", "install", "--quiet", "tableauhyperapi"]):
@@ -24,13 +34,10 @@ def python():
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   text=True, timeout=300)
         except (OSError, subprocess.TimeoutExpired) as problem:
-            raise CannotHave(f"the Python package tableauhyperapi cannot be installed: {problem}") from None
+            return program, str(problem)
         if done.returncode != 0:
-            last = done.stdout.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-            raise CannotHave(f"the Python package tableauhyperapi cannot be installed: {last[0]}")
-    if not _works(program):
-        raise CannotHave("the Python package tableauhyperapi was installed but does not load")
-    return program
+            return program, (done.stdout.strip().splitlines()[-1:] or [f"status {done.returncode}"])[0]
+    return program, "" if _works(program) else "it was installed, but does not load"
 
 
 def _works(program):
