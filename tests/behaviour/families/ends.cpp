@@ -117,11 +117,12 @@ BEHAVIOUR{.name = "shutdown_wakes_the_writer_of_the_same_process",
           .client =
               [](int fd) {
                 count_signal(SIGPIPE, SA_RESTART);
-                std::thread closer([fd] {
-                  sleep_ms(50);
+                const std::string data = bytes_at(0, 8 * kMiB);
+                std::thread closer([fd, writer = ::gettid()] {
+                  sleep_ms(20);
+                  await_sleeping(writer);
                   CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
                 });
-                const std::string data = bytes_at(0, 8 * kMiB);
                 const ssize_t n = ::write(fd, data.data(), data.size());
                 CHECK(n > 0 && n < static_cast<ssize_t>(data.size()));
                 CHECK_EQ(signals_counted(), 0);

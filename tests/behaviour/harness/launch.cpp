@@ -154,8 +154,7 @@ void reap(Running& role) {
   }
 }
 
-void end(Running& role, const std::string& why) {
-  role.outcome.how = why + state_of(role.outcome.pid);
+void end(Running& role) {
   ::kill(-role.outcome.pid, SIGKILL);
   reap(role);
 }
@@ -178,7 +177,10 @@ void watch(Running& server, Running& client) {
     }
   }
   for (Running* role : {&server, &client}) {
-    if (role->running) end(*role, why);
+    if (role->running) role->outcome.how = why + state_of(role->outcome.pid);
+  }
+  for (Running* role : {&server, &client}) {
+    if (role->running) end(*role);
   }
 }
 
