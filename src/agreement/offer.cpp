@@ -58,7 +58,7 @@ long create_channel(const Bits& bits, OfferedChannel& channel) {
   header->bytes = kChannelBytes;
   memcpy(header->bits, bits.bytes, sizeof header->bits);
   for (Direction& direction : header->direction) {
-    direction.data_arm.store(1 << 1 | 1, std::memory_order_relaxed);  // somebody may sleep in the kernel already
+    direction.data_arm.store(1, std::memory_order_relaxed);  // sequence 0, armed: somebody may sleep in the kernel already
     direction.class_next.store(kFirstClass, std::memory_order_relaxed);
   }
   return 0;

@@ -116,7 +116,7 @@ struct ReadinessHooks {
   void (*channel_appeared)(Connection& connection) = [](Connection&) {};
   // Both directions are the kernel's again.
   void (*demoted)(Connection& connection) = [](Connection&) {};
-  // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under the read lock.
+  // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under no lock.
   bool (*may_drain)(Connection& connection) = [](Connection&) { return true; };
   // Descriptor `fd` of the connection was closed; the connection is still referenced.
   void (*descriptor_closed)(Connection& connection, int fd) = [](Connection&, int) {};

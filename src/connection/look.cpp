@@ -109,6 +109,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   if (bells == 0 || (registered && bells < 16)) return Armed::sleep;
 
   // Somebody else's condition true: his bell must stay.
+  const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);
   Locked lock(side.read_lock);
   const bool data = refresh_tail(c, lock.nested());
   if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
@@ -116,7 +117,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     const uint64_t used = side.tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
     if (used * 4 <= class_bytes(side.out_map.ring_class)) return Armed::slices;
   }
-  if (!registered && c.registrations.load(memory_order_relaxed) && !readiness_hooks.may_drain(c) && data) return Armed::slices;
+  if (data && !sets_look) return Armed::slices;
   bells = min_of(bells, outstanding_bells(c));
   if (bells > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) take_bells(c, fd, bells);
   return Armed::sleep;

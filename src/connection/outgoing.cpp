@@ -72,13 +72,19 @@ bool leave_frozen_ring(Connection& c, int fd) {
   return true;
 }
 
-// A bigger area, if the reader has passed the last change: bytes from `tail` on live there.
+// One change may be under way at a time: the reader must have consumed a byte under the last one, so it has noticed it.
+bool can_grow(const Side& side) {
+  return side.out_map.ring_class < kLastClass && (side.out_map.ring_class == kFirstClass || side.head_seen > side.out_map.class_from);
+}
+
+// A bigger area: bytes from `tail` on live there.
 bool grow(Connection& c, uint64_t wanted) {
   Side& side = *c.side;
-  if (side.out_map.ring_class == kLastClass || side.head_seen < side.out_map.class_from) return false;
-  uint32_t ring_class = side.out_map.ring_class + 2;
-  while (ring_class < kLastClass && class_bytes(ring_class) < 2 * wanted) ++ring_class;
-  ring_class = min_of(ring_class, kLastClass);
+  if (!can_grow(side)) return false;
+  // The first step holds what the kernel's default buffer would: programs rely on writing that much before anybody reads.
+  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass)
+                                  ? kKernelLikeClass
+                                  : kLastClass;
   const uint64_t tail = side.tail.load(memory_order_relaxed);
   c.out->class_from.store(tail, memory_order_relaxed);
   c.out->class_next.store(ring_class, memory_order_release);  // SYNC: pairs with the acquire in refresh_tail()
@@ -124,8 +130,10 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (c.out->ask.load(memory_order_acquire) == Ask::frozen) return leave_frozen_ring(c, fd);
+  // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
+  const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
   if (flow == Flow::ring) {
-    if (c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0) return false;
+    if (old_readers) return false;
     Writing writing(*c.out);
     if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
     send_bell(c, fd);
@@ -134,7 +142,8 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
     c.out->kernel_total.store(side.kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
     c.out->demote_at.store(0, memory_order_relaxed);
   }
-  c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
+  // SYNC: pairs with advance_incoming(). Without it the peer goes on as before the up-fence, which is right too.
+  if (!old_readers) c.out->stage.store(Stage::kernel_again, memory_order_release);
   side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
   note_demotion(c, reason);
   return true;
@@ -178,7 +187,7 @@ uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
 bool ring_writable(Connection& c) {
   Side& side = *c.side;
   if (!refresh_head(c)) return true;
-  if (side.out_map.ring_class != kLastClass && side.head_seen >= side.out_map.class_from) return true;
+  if (can_grow(side)) return true;
   return (side.tail.load(memory_order_relaxed) - side.head_seen) * 4 <= class_bytes(side.out_map.ring_class);
 }
 
@@ -187,7 +196,7 @@ namespace {
 // Answers `arm` (one of the peer's two words) with one bell, once per sequence.
 void ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
   Locked lock(c.side->write_lock);
-  if (!lock.nested() && !advance_outgoing(c, fd)) return;
+  if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return;
   Writing writing(*c.out);
   if (writing.asked()) return;

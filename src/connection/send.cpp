@@ -55,7 +55,7 @@ long check_alive(Connection& c, int fd, int flags) {
 
 long write_ring(Connection& c, const SendRequest& request, bool nested) {
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
-  if (ring_space(c, min_of<uint64_t>(request.bytes, 1 << 18), nested) < whole) return -EAGAIN;
+  if (ring_space(c, request.bytes, nested) < whole) return -EAGAIN;
   uint64_t bytes = request.bytes;
   if (bytes > kWholeBytes && chaos_strikes(3)) bytes = kWholeBytes + bytes % 7;
   Writing writing(*c.out);
@@ -71,7 +71,8 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
   if (request.message || (request.flags & MSG_OOB)) {
     // Descriptors, credentials and urgent bytes are the kernel's to carry.
     const Reason reason = request.message ? Reason::carries_descriptors : Reason::out_of_band;
-    if (lock.nested() || !settled || !demote_outgoing(c, fd, reason)) return -EAGAIN;
+    const bool on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
+    if (on_ring && (lock.nested() || !settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
   }
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel: {

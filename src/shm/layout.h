@@ -15,6 +15,7 @@ inline constexpr size_t kLine = 64;
 
 // Ring areas: class c holds 2^c bytes at offset 2^c of its direction's region, so areas never overlap.
 inline constexpr uint32_t kFirstClass = 14;  // 16 KiB
+inline constexpr uint32_t kKernelLikeClass = 18;  // 256 KiB: net.core.wmem_default is 208 KiB
 inline constexpr uint32_t kLastClass = 20;   // 1 MiB
 inline constexpr size_t kRegionBytes = size_t{1} << (kLastClass + 1);
 inline constexpr size_t kChannelBytes = kRegionBytes * 2;  // direction d's region starts at d * kRegionBytes

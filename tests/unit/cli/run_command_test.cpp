@@ -146,6 +146,12 @@ TEST(Command, DryRunPrintsThePlanAndStartsNothing) {
   EXPECT_TRUE(has_line(outcome.output, "command: sh -c 'touch /none/x; exit 9'")) << outcome.output;
 }
 
+TEST(Command, DryRunShowsOnlyTheSettingThatWins) {
+  const Outcome outcome = shunt({"run", "--dry-run", "--only", "a", "--set", "only=b", WITNESS});
+  EXPECT_EQ(outcome.output.find("SHUNT_ONLY=a"), std::string::npos) << outcome.output;
+  EXPECT_TRUE(has_line(outcome.output, "set:     SHUNT_ONLY=b")) << outcome.output;
+}
+
 TEST(Command, MissingLibraryIsExplained) {
   const Outcome outcome =
       run_process({.command = {SHUNT_COMMAND, "run", WITNESS}, .environment = {"SHUNT_LIBRARY=/none/l.so"}});

@@ -1,0 +1,154 @@
+// Bytes through one connection: both ends in this process, in every state of the fences.
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <random>
+#include <thread>
+
+#include "stream_pair.h"
+
+namespace shunt::testing {
+namespace {
+
+uint8_t pattern(uint64_t position) { return static_cast<uint8_t>(position * 131 + (position >> 8) * 17 + (position >> 16)); }
+
+void pour(int fd, uint64_t total, uint32_t seed, size_t largest) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> buffer(largest);
+  for (uint64_t done = 0; done < total;) {
+    const size_t bytes = std::min<uint64_t>(1 + random() % largest, total - done);
+    for (size_t i = 0; i < bytes; ++i) buffer[i] = pattern(done + i);
+    const long sent = write_to(fd, buffer.data(), bytes);
+    ASSERT_GT(sent, 0) << "after " << done;
+    done += static_cast<uint64_t>(sent);
+  }
+}
+
+void drink(int fd, uint64_t total, uint32_t seed, size_t largest) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> buffer(largest);
+  for (uint64_t done = 0; done < total;) {
+    const long got = read_from(fd, buffer.data(), 1 + random() % largest);
+    ASSERT_GT(got, 0) << "after " << done;
+    for (long i = 0; i < got; ++i) ASSERT_EQ(buffer[static_cast<size_t>(i)], pattern(done + static_cast<uint64_t>(i))) << "at " << done;
+    done += static_cast<uint64_t>(got);
+  }
+}
+
+TEST(Transfer, UpgradesAfterTheFirstExchanges) {
+  StreamPair pair;
+  upgrade(pair);
+}
+
+TEST(Transfer, BulkBothWaysAtOnceThroughTheRings) {
+  StreamPair pair;
+  upgrade(pair);
+  constexpr uint64_t kTotal = 64 << 20;
+  std::thread a([&] { pour(pair.connector, kTotal, 1, 100000); });
+  std::thread b([&] { pour(pair.acceptor, kTotal, 2, 100000); });
+  std::thread c([&] { drink(pair.connector, kTotal, 3, 70000); });
+  drink(pair.acceptor, kTotal, 4, 70000);
+  a.join(), b.join(), c.join();
+}
+
+TEST(Transfer, SmallWritesAreNotLostBetweenSleeps) {
+  StreamPair pair;
+  upgrade(pair);
+  constexpr uint64_t kTotal = 200000;
+  std::thread a([&] { pour(pair.connector, kTotal, 1, 9); });
+  drink(pair.acceptor, kTotal, 4, 13);
+  a.join();
+}
+
+// Upgrade and demotion strike at random bytes while both directions are busy.
+TEST(Transfer, ChaosLosesNothing) {
+  for (uint32_t seed = 1; seed <= 300; ++seed) {
+    SCOPED_TRACE(seed);
+    StreamPair pair;
+    behaviour = {};
+    behaviour.writes_before_offer = seed % 5;
+    behaviour.chaos = true;
+    behaviour.chaos_seed = seed * 7919;
+    const size_t largest = seed % 3 == 0 ? 60000 : 50;
+    const uint64_t total = seed % 3 == 0 ? 1 << 20 : 20000;
+    std::thread a([&] { pour(pair.connector, total, seed, largest); });
+    std::thread b([&] { pour(pair.acceptor, total, seed + 1, largest); });
+    std::thread c([&] { drink(pair.connector, total, seed + 2, largest); });
+    drink(pair.acceptor, total, seed + 3, largest);
+    a.join(), b.join(), c.join();
+    if (::testing::Test::HasFatalFailure()) break;
+  }
+}
+
+TEST(Transfer, NonBlockingWriterStopsAtAFullRingAndGoesOnAfterTheDrain) {
+  StreamPair pair;
+  upgrade(pair);
+  std::vector<uint8_t> block(10000);
+  uint64_t sent = 0, got = 0;
+  for (long n; (n = write_to(pair.connector, block.data(), block.size(), MSG_DONTWAIT)) != -EAGAIN;) {
+    ASSERT_GT(n, 0);
+    sent += static_cast<uint64_t>(n);
+  }
+  EXPECT_GT(sent, 200000u);
+  EXPECT_FALSE(ready(pair.connector) & POLLOUT);
+  EXPECT_TRUE(ready(pair.acceptor) & POLLIN);
+  while (got < sent) {
+    const long n = read_from(pair.acceptor, block.data(), block.size());
+    ASSERT_GT(n, 0);
+    got += static_cast<uint64_t>(n);
+  }
+  EXPECT_TRUE(ready(pair.connector) & POLLOUT);
+  EXPECT_FALSE(ready(pair.acceptor) & POLLIN);
+  EXPECT_EQ(read_from(pair.acceptor, block.data(), 1, MSG_DONTWAIT), -EAGAIN);
+}
+
+TEST(Transfer, EndOfStreamComesAfterTheRing) {
+  StreamPair pair;
+  upgrade(pair);
+  ASSERT_EQ(write_to(pair.connector, "hello", 5), 5);
+  StreamPair::close_end(pair.connector);
+  char text[16];
+  EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), 5);
+  EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), 0);
+  EXPECT_EQ(write_to(pair.acceptor, "x", 1, MSG_NOSIGNAL), -EPIPE);
+}
+
+TEST(Transfer, PeerThatLeftBytesUnreadIsAResetOnce) {
+  StreamPair pair;
+  upgrade(pair);
+  ASSERT_EQ(write_to(pair.acceptor, "unread", 6), 6);
+  StreamPair::close_end(pair.connector);
+  char text[16];
+  EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), -ECONNRESET);
+  EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), 0);
+}
+
+TEST(Transfer, RetreatPutsUnreadBytesBackThroughTheKernel) {
+  for (const size_t unread : {size_t{0}, size_t{5}, size_t{50000}}) {
+    SCOPED_TRACE(unread);
+    StreamPair pair;
+    upgrade(pair);
+    std::vector<char> sent(unread, 'u'), got(unread + 10);
+    if (unread) {
+      ASSERT_EQ(write_to(pair.acceptor, sent.data(), unread), static_cast<long>(unread));
+    }
+    {
+      Pin pin(pair.connector);
+      retreat(*pin, pair.connector, Reason::stdio);
+    }
+    ASSERT_EQ(write_to(pair.acceptor, "after", 5), 5);
+    size_t done = 0;
+    while (done < unread + 5) {
+      const ssize_t n = recv(pair.connector, got.data() + done, got.size() - done, MSG_DONTWAIT);  // the kernel alone
+      ASSERT_GT(n, 0) << done;
+      done += static_cast<size_t>(n);
+    }
+    EXPECT_EQ(std::string(got.data() + unread, 5), "after");
+    ASSERT_EQ(::send(pair.connector, "raw", 3, 0), 3);
+    EXPECT_EQ(read_from(pair.acceptor, got.data(), 3), 3);
+    EXPECT_EQ(std::string(got.data(), 3), "raw");
+  }
+}
+
+}  // namespace
+}  // namespace shunt::testing
