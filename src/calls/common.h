@@ -1,0 +1,30 @@
+// What every family of calls shares: the answer "not our business", and small checks of a caller's pointers.
+// Any thread, any context. Results of calls/ are ≥ 0, −errno or kPassOn.
+#pragma once
+
+#include <climits>
+#include <cstdint>
+
+#include "descriptors/table.h"
+
+namespace shunt::calls {
+
+// The next library's call with the very same arguments is the answer.
+inline constexpr long kPassOn = LONG_MIN;
+
+// A connection or an epoll set that the library watches.
+inline bool is_ours(int fd) { return is_connection(fd) || epoll_set_of(fd) != nullptr; }
+
+// Nothing is ever mapped below this (mmap_min_addr is 4096 or more): the kernel would say EFAULT.
+inline constexpr uintptr_t kLowestPage = 4096;
+inline bool unreadable(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) < kLowestPage; }
+
+// `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back.
+inline void forget_stale(int fd) {
+  if (is_ours(fd)) Closing stale(fd);
+}
+
+// stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the kernel.
+inline bool belongs_to_stdio(int fd) { return fd >= 0 && fd <= 2; }
+
+}  // namespace shunt::calls

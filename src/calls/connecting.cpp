@@ -1,0 +1,122 @@
+// The connector's marker and the acceptor's look at it. See docs/architecture.md, "Life of a connection".
+#include "calls/connecting.h"
+
+#include <fcntl.h>
+
+#include "calls/kernel.h"
+#include "calls/names.h"
+#include "calls/policy.h"
+#include "calls/socket_options.h"
+
+namespace shunt::calls {
+namespace {
+
+constexpr int kTypeMask = 0xf;  // of socket(2)'s type, without SOCK_NONBLOCK and SOCK_CLOEXEC
+
+// Gives the socket a marker, or finds the one of an earlier attempt. None, or why it cannot have one.
+Reason mark(int fd, Bits& bits) {
+  const long bound = bind_marker(fd, bits);
+  if (bound == 0) return Reason::none;
+  if (bound != -EINVAL) return Reason::bind_refused;
+  Name name;
+  if (sys::raw(SYS_getsockname, fd, &name.storage, &name.length) < 0) return Reason::bind_refused;
+  return name.marker(bits) ? Reason::none : Reason::own_name;
+}
+
+// A process that is not the one the table belongs to leaves everything as it is.
+Reason why_not_enter(int fd) {
+  if (const Reason reason = refusal(); reason != Reason::none) return reason;
+  if (belongs_to_stdio(fd)) return Reason::stdio;
+  return in_foreign_process() ? Reason::shared_before_upgrade : Reason::none;
+}
+
+bool is_stream(int fd) { return read_int_option(fd, SO_TYPE) == SOCK_STREAM; }
+
+void note_connected(int fd, const Bits& bits, bool timeouts) {
+  const long flags = sys::raw(SYS_fcntl, fd, F_GETFL);
+  if (flags < 0) return;
+  if (flags & O_ASYNC) return count_plain(Reason::signal_driven);
+  enter_connection(fd, Role::connector, bits, (flags & O_NONBLOCK) != 0);
+  if (timeouts) read_timeouts(fd);
+}
+
+void note_accepted(int fd, const Name& peer, bool nonblocking) {
+  Bits bits;
+  if (!peer.marker(bits)) return count_plain(Reason::peer_unaware);
+  Reason reason = why_not_enter(fd);
+  if (reason == Reason::none && gets_credentials(fd)) reason = Reason::pass_credentials;  // inherited from the listener
+  if (reason != Reason::none) return count_plain(reason);
+  enter_connection(fd, Role::acceptor, bits, nonblocking);
+}
+
+// The kernel's accept, told to give the name whether the program wants it or not.
+template <typename Accept>
+long accept_and_look(sockaddr* address, socklen_t* length, bool nonblocking, Accept accept) {
+  if (address && !can_store(address, length)) return kPassOn;
+  Name peer;
+  const long fd = accept(peer.address(), &peer.length);
+  if (fd < 0) return fd;
+  forget_stale(static_cast<int>(fd));
+  if (peer.is_unix()) note_accepted(static_cast<int>(fd), peer, nonblocking);
+  if (address) store(peer, sizeof(sa_family_t), address, length);
+  return fd;
+}
+
+template <typename Get>
+long get_name(sockaddr* address, socklen_t* length, Get get) {
+  if (!can_store(address, length)) return kPassOn;
+  Name name;
+  const long result = get(name.address(), &name.length);
+  if (result >= 0) store(name, sizeof(sa_family_t), address, length);
+  return result;
+}
+
+}  // namespace
+
+void note_socket(int fd, int domain, int type) {
+  forget_stale(fd);
+  if (domain == AF_UNIX && (type & kTypeMask) == SOCK_STREAM)
+    note_fresh(fd);
+  else
+    forget_fresh(fd);
+}
+
+void note_socketpair(const int* pair) {
+  for (int i = 0; i < 2; ++i) forget_stale(pair[i]), forget_fresh(pair[i]);
+}
+
+long connect(int fd, const sockaddr* address, socklen_t length) {
+  if (unreadable(address) || length < sizeof(sa_family_t) || address->sa_family != AF_UNIX || is_connection(fd)) return kPassOn;
+  const Fresh socket = fresh(fd);
+  Reason reason = socket.known ? socket.spoilt : Reason::shared_before_upgrade;
+  Bits bits{};
+  if (reason == Reason::none) reason = why_not_enter(fd);
+  if (reason == Reason::none) reason = mark(fd, bits);
+  const long result = kernel.connect(fd, address, length);
+  if (result < 0) return result;
+  if (reason == Reason::none)
+    note_connected(fd, bits, socket.timeouts);
+  else if (socket.known || is_stream(fd))
+    count_plain(reason);
+  forget_fresh(fd);
+  return result;
+}
+
+long accept(int fd, sockaddr* address, socklen_t* length) {
+  return accept_and_look(address, length, false, [&](sockaddr* name, socklen_t* room) { return kernel.accept(fd, name, room); });
+}
+
+long accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+  return accept_and_look(address, length, (flags & SOCK_NONBLOCK) != 0,
+                         [&](sockaddr* name, socklen_t* room) { return kernel.accept4(fd, name, room, flags); });
+}
+
+long getsockname(int fd, sockaddr* address, socklen_t* length) {
+  return get_name(address, length, [&](sockaddr* name, socklen_t* room) { return kernel.getsockname(fd, name, room); });
+}
+
+long getpeername(int fd, sockaddr* address, socklen_t* length) {
+  return get_name(address, length, [&](sockaddr* name, socklen_t* room) { return kernel.getpeername(fd, name, room); });
+}
+
+}  // namespace shunt::calls

@@ -1,0 +1,97 @@
+// Retreats in bulk, and the bookkeeping of a process that ends.
+#include "calls/escape.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "calls/policy.h"
+#include "sys/raw.h"
+
+namespace shunt::calls {
+namespace {
+
+bool is_reached_lower(int fd, const Connection& connection) {
+  constexpr uint32_t kOnlyThisOne = 2;  // the descriptor's reference and the pin of the walk
+  if (connection.references.load(std::memory_order_relaxed) <= kOnlyThisOne) return false;
+  for (int other = 0; other < fd; ++other)
+    if (Pin pin{other}; pin && &*pin == &connection) return true;
+  return false;
+}
+
+// Calls fn(fd, connection, descriptor flags) for each descriptor of ours that the calling process has open.
+template <typename Function>
+void for_each_open(Function function) {
+  for_each_connection([&](int fd, Connection& connection) {
+    const long flags = sys::raw(SYS_fcntl, fd, F_GETFD);
+    if (flags >= 0) function(fd, connection, flags);
+  });
+}
+
+// This process leaves (−1) or rejoins (+1) the holders of what exec closes.
+void change_holders(int by) {
+  if (in_foreign_process()) return;
+  for_each_open([&](int fd, Connection& connection, long flags) {
+    if ((flags & FD_CLOEXEC) && !is_reached_lower(fd, connection))
+      connection.side->holders.fetch_add(static_cast<uint32_t>(by), std::memory_order_relaxed);
+  });
+}
+
+void retreat_if_ours(int fd, Reason reason) {
+  if (!is_connection(fd)) return;
+  if (Pin connection{fd}) retreat(*connection, fd, reason);
+}
+
+}  // namespace
+
+bool exec_must_fail(const char* path) {
+  const long answer = sys::raw(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS);
+  return answer == -ENOENT || answer == -ENOTDIR || answer == -EACCES || answer == -EFAULT;
+}
+
+void before_spawn() {
+  for_each_open([](int fd, Connection& connection, long flags) {
+    if (!(flags & FD_CLOEXEC)) retreat(connection, fd, Reason::exec_inherited);
+  });
+}
+
+void before_exec() {
+  before_spawn();
+  change_holders(-1);
+}
+
+void after_failed_exec() { change_holders(+1); }
+
+void before_inheritance(int fd) {
+  spoil(fd, Reason::exec_inherited);
+  retreat_if_ours(fd, Reason::exec_inherited);
+}
+
+void before_stdio(int fd) {
+  spoil(fd, Reason::stdio);
+  retreat_if_ours(fd, Reason::stdio);
+}
+
+void before_splice(int from, int to) {
+  retreat_if_ours(from, Reason::splice);
+  retreat_if_ours(to, Reason::splice);
+}
+
+void after_io_uring() {
+  refuse_from_now_on(Reason::io_uring);
+  for_each_connection([](int fd, Connection& connection) { retreat(connection, fd, Reason::io_uring); });
+}
+
+void fold_live_connections() {
+  for_each_connection([](int fd, Connection& connection) {
+    if (is_reached_lower(fd, connection)) return;
+    fold(connection.tally);
+    connection.tally = {};
+    if (connection.side->upgraded.load(std::memory_order_relaxed)) return;
+    const Reason reason = connection.side->plain.load(std::memory_order_relaxed);
+    if (reason != Reason::none) return count_plain(reason);
+    count_plain(has_channel(connection) ? Reason::not_attached : Reason::short_lived);
+  });
+}
+
+}  // namespace shunt::calls

@@ -1,0 +1,30 @@
+// What this process has done that decides which of its sockets may be accelerated.
+// Any thread, any context; relaxed atomics.
+#pragma once
+
+#include "descriptors/table.h"
+
+namespace shunt::calls {
+
+// Why no new connection of this process may leave the kernel: none, never, io_uring. Never turns back to none.
+Reason refusal();
+void refuse_from_now_on(Reason reason);
+
+// ---- fresh sockets: AF_UNIX stream sockets that this process made, that are not connected yet, and that nobody can reach but through the
+// one descriptor. Only these may carry a marker: a duplicate made before connect would bypass the ring.
+
+void note_fresh(int fd);
+// Something was done to `fd` that keeps its connection plain. Costs one load if `fd` is not fresh.
+void spoil(int fd, Reason reason);
+void note_timeouts(int fd);  // SO_RCVTIMEO or SO_SNDTIMEO was set before connect
+void spoil_all();            // fork: two processes have them now
+
+struct Fresh {
+  bool known;
+  Reason spoilt;  // none: good
+  bool timeouts;
+};
+Fresh fresh(int fd);
+void forget_fresh(int fd);  // connected
+
+}  // namespace shunt::calls

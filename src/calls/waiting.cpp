@@ -1,0 +1,107 @@
+// Arguments that the kernel would refuse are handed to it; the rest goes to readiness/ if it concerns us.
+#include "calls/waiting.h"
+
+#include <climits>
+#include <cstring>
+
+#include "readiness/readiness.h"
+
+namespace shunt::calls {
+namespace {
+
+bool nothing_is_ours() { return descriptors_in_use() == 0; }
+
+bool concerns_us(const pollfd* items, nfds_t count) {
+  if (nothing_is_ours() || unreadable(items) || count > static_cast<nfds_t>(kMaxDescriptors)) return false;
+  for (nfds_t i = 0; i < count; ++i)
+    if (is_ours(items[i].fd)) return true;
+  return false;
+}
+
+bool concerns_us(int count, const fd_set* set) {
+  constexpr int kBits = 8 * sizeof(fd_mask);
+  if (unreadable(set)) return false;
+  // Programs with more descriptors than FD_SETSIZE allocate larger sets: only the words that `count` covers exist.
+  const auto* words = reinterpret_cast<const fd_mask*>(set);
+  for (int word = 0; word * kBits < count; ++word) {
+    auto bits = static_cast<unsigned long>(words[word]);
+    for (; bits != 0; bits &= bits - 1) {
+      const int fd = word * kBits + __builtin_ctzl(bits);
+      if (fd < count && is_ours(fd)) return true;
+    }
+  }
+  return false;
+}
+
+bool concerns_us(int count, const fd_set* read, const fd_set* write, const fd_set* except) {
+  if (nothing_is_ours() || count <= 0) return false;
+  count = min_of(count, descriptors_in_use());
+  return concerns_us(count, read) || concerns_us(count, write) || concerns_us(count, except);
+}
+
+bool is_valid(const timespec* timeout) {
+  return !timeout || (!unreadable(timeout) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
+}
+
+// Milliseconds as poll and epoll_wait take them; null for a negative number.
+class Milliseconds {
+ public:
+  explicit Milliseconds(int count) : time_{count / 1000, count % 1000 * 1000000L}, endless_(count < 0) {}
+  const timespec* get() const { return endless_ ? nullptr : &time_; }
+
+ private:
+  timespec time_;
+  bool endless_;
+};
+
+}  // namespace
+
+long poll(pollfd* items, nfds_t count, int timeout_ms) {
+  if (!concerns_us(items, count)) return kPassOn;
+  const Milliseconds timeout(timeout_ms);
+  return wait_poll(items, count, timeout.get(), nullptr);
+}
+
+long ppoll(pollfd* items, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+  if (!concerns_us(items, count) || !is_valid(timeout)) return kPassOn;
+  return wait_poll(items, count, timeout, mask);
+}
+
+long select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
+  if (!concerns_us(count, read, write, except)) return kPassOn;
+  if (!timeout) return wait_select(count, read, write, except, nullptr, nullptr, nullptr);
+  if (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0) return kPassOn;
+  const time_t carry = timeout->tv_usec / 1000000;  // Linux takes more than a second of microseconds
+  const timespec limit{timeout->tv_sec > LONG_MAX - carry ? LONG_MAX : timeout->tv_sec + carry, timeout->tv_usec % 1000000 * 1000};
+  timespec left = limit;
+  const long result = wait_select(count, read, write, except, &limit, nullptr, &left);
+  *timeout = {left.tv_sec, left.tv_nsec / 1000};
+  return result;
+}
+
+long pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask) {
+  if (!concerns_us(count, read, write, except) || !is_valid(timeout)) return kPassOn;
+  return wait_select(count, read, write, except, timeout, mask, nullptr);
+}
+
+void note_epoll(int fd) {
+  if (!in_foreign_process()) note_epoll_created(fd);
+}
+
+long epoll_ctl(int set, int operation, int fd, epoll_event* event) {
+  if (!epoll_set_of(set) || in_foreign_process()) return kPassOn;
+  return control_epoll(set, operation, fd, event);
+}
+
+long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask) {
+  const Milliseconds timeout(timeout_ms);
+  return epoll_wait_until(set, events, room, timeout.get(), mask);
+}
+
+long epoll_wait_until(int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
+  constexpr int kMostEvents = INT_MAX / static_cast<int>(sizeof(epoll_event));
+  if (!epoll_set_of(set) || room <= 0 || room > kMostEvents || unreadable(events) || !is_valid(timeout)) return kPassOn;
+  return wait_epoll(set, events, room, timeout, mask);
+}
+
+}  // namespace shunt::calls

@@ -1,0 +1,97 @@
+// Two slots per signal, each with a trampoline of its own: the kernel switches from one to the other in one step, so a handler that starts while
+// sigaction runs meets its own flags. The slot in force is the one whose trampoline the kernel has; nothing else remembers it.
+#include "interpose/handlers.h"
+
+#include <atomic>
+#include <sched.h>
+
+#include "interpose/export.h"
+#include "sys/raw.h"
+#include "wait/signals.h"
+
+namespace shunt::interpose {
+namespace {
+
+constexpr int kSignals = 65;  // 1 .. 64
+using Action = void (*)(int, siginfo_t*, void*);
+
+struct Slot {
+  std::atomic<Action> action;
+  std::atomic<int> flags;
+};
+constinit Slot slots[kSignals][2] = {};
+constinit std::atomic<bool> installing{false};
+
+template <int slot>
+void trampoline(int signal, siginfo_t* information, void* context) {
+  const Slot& mine = slots[signal][slot];
+  signal_count.all = signal_count.all + 1;
+  if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART)) signal_count.interrupting = signal_count.interrupting + 1;
+  // x86-64 passes all three arguments to every handler; one without SA_SIGINFO ignores them.
+  return mine.action.load(std::memory_order_relaxed)(signal, information, context);
+}
+
+// 0 or 1: the slot of a trampoline. −1: not one.
+int slot_of(const struct sigaction& action) {
+  if (action.sa_sigaction == trampoline<0>) return 0;
+  if (action.sa_sigaction == trampoline<1>) return 1;
+  return -1;
+}
+
+bool is_function(const struct sigaction& action) {
+  const Handler handler = action.sa_handler;
+  return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR && handler != SIG_HOLD;
+}
+
+// One installation at a time; no handler runs on this thread meanwhile, so it cannot wait for itself.
+class Installing {
+ public:
+  Installing() {
+    const uint64_t all = ~uint64_t{0};
+    sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, sizeof mask_);
+    while (installing.exchange(true, std::memory_order_acquire)) sched_yield();  // SYNC: pairs with the release below
+  }
+  ~Installing() {
+    installing.store(false, std::memory_order_release);
+    sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, nullptr, sizeof mask_);
+  }
+  Installing(const Installing&) = delete;
+  Installing& operator=(const Installing&) = delete;
+
+ private:
+  uint64_t mask_ = 0;
+};
+
+// Shows the program its own handler.
+void translate(int signal, struct sigaction& action) {
+  if (const int slot = slot_of(action); slot >= 0) action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
+}
+
+int install_trampoline(int signal, struct sigaction action, struct sigaction* old) {
+  struct sigaction current = {};
+  if (next.sigaction(signal, nullptr, &current) < 0) return -1;
+  const int slot = slot_of(current) == 0 ? 1 : 0;
+  slots[signal][slot].action.store(action.sa_sigaction, std::memory_order_relaxed);
+  slots[signal][slot].flags.store(action.sa_flags, std::memory_order_relaxed);
+  action.sa_sigaction = slot == 0 ? trampoline<0> : trampoline<1>;
+  const int result = next.sigaction(signal, &action, old);
+  if (result == 0 && old) translate(signal, *old);
+  return result;
+}
+
+}  // namespace
+
+int install_handler(int signal, const struct sigaction* action, struct sigaction* old) {
+  if (!active() || signal < 1 || signal >= kSignals) return next.sigaction(signal, action, old);
+  if (action && is_function(*action) && slot_of(*action) < 0 && !in_foreign_process()) {
+    Installing one_at_a_time;
+    return install_trampoline(signal, *action, old);
+  }
+  const int result = next.sigaction(signal, action, old);
+  if (result == 0 && old) translate(signal, *old);
+  return result;
+}
+
+void handlers_after_fork_in_child() { installing.store(false, std::memory_order_relaxed); }
+
+}  // namespace shunt::interpose

@@ -1,0 +1,120 @@
+// Start-up order, fork, and the end. Must not allocate; runs before main, on one thread.
+#include "interpose/start.h"
+
+#include <cstdlib>
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+
+#include "calls/escape.h"
+#include "calls/policy.h"
+#include "config/options.h"
+#include "interpose/handlers.h"
+#include "interpose/next.h"
+#include "observe/report.h"
+#include "readiness/readiness.h"
+#include "sys/raw.h"
+
+namespace shunt::interpose {
+
+constinit std::atomic<State> state{State::waiting};
+
+namespace {
+
+constinit Options options{};
+constinit char program[4096] = {};
+constinit std::atomic<bool> end_reported{false};
+
+void read_program_path() {
+  const long length = sys::raw(SYS_readlink, "/proc/self/exe", program, sizeof program - 1);
+  if (length > 0) return;
+  const char* name = program_invocation_name ? program_invocation_name : "";
+  for (size_t i = 0; i + 1 < sizeof program && name[i]; ++i) program[i] = name[i];
+}
+
+void set_behaviour() {
+  switch (options.upgrade) {
+    case Upgrade::automatic:
+      return;
+    case Upgrade::never:
+      behaviour.offers = false;
+      calls::refuse_from_now_on(Reason::never);
+      return;
+    case Upgrade::chaos:
+      behaviour.chaos = true;
+      behaviour.chaos_seed = options.chaos_seed ^ static_cast<uint64_t>(sys::process_id()) * 0x9e3779b97f4a7c15u;
+      [[fallthrough]];
+    case Upgrade::eager:
+      behaviour.writes_before_offer = 0;
+      behaviour.bytes_before_offer = 0;
+      return;
+  }
+}
+
+bool register_membarrier() { return sys::raw(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0; }
+
+void before_any_fork() {
+  readiness_before_fork();
+  before_fork();
+}
+
+void after_any_fork_in_parent() {
+  after_fork_in_parent();
+  calls::spoil_all();
+  readiness_after_fork_in_parent();
+}
+
+void after_any_fork_in_child() {
+  after_fork_in_child();
+  calls::spoil_all();
+  handlers_after_fork_in_child();
+  end_reported.store(false);
+  readiness_after_fork_in_child();
+}
+
+bool start(char** environment) {
+  options = read_options(environment, program);
+  if (options.excluded || getauxval(AT_SECURE) != 0 || !register_membarrier()) return false;
+  set_log(options);
+  set_behaviour();
+  patience.start(options.spin_us);
+  note_process();
+  install_readiness();
+  pthread_atfork(before_any_fork, after_any_fork_in_parent, after_any_fork_in_child);
+  return true;
+}
+
+bool start_once(char** environment) {
+  State waiting = State::waiting;
+  if (!state.compare_exchange_strong(waiting, State::starting)) return waiting == State::active;
+  const int saved = errno;
+  resolve();
+  read_program_path();
+  const bool works = start(environment);
+  state.store(works ? State::active : State::inactive, std::memory_order_release);
+  errno = saved;
+  return works;
+}
+
+// The loader hands the environment to constructors; libc's own copy may not be there yet.
+[[gnu::constructor(101)]] void load(int, char**, char** environment) { start_once(environment); }
+
+[[gnu::destructor(101)]] void unload() { report_end("exit"); }
+
+}  // namespace
+
+bool start_early() { return environ ? start_once(environ) : false; }
+
+void report(const char* why) {
+  if (state.load() != State::active || !options.report_file[0] || in_foreign_process()) return;
+  calls::fold_live_connections();
+  write_report(options, program, why);
+  reset_totals();
+}
+
+void report_end(const char* why) {
+  if (state.load() != State::active || !options.report_file[0] || in_foreign_process()) return;
+  if (!end_reported.exchange(true)) report(why);
+}
+
+}  // namespace shunt::interpose

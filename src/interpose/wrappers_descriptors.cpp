@@ -1,0 +1,36 @@
+// The calls that duplicate, control and close descriptors.
+#include <fcntl.h>
+
+#include "calls/closing.h"
+#include "calls/control.h"
+#include "calls/duplicating.h"
+#include "interpose/export.h"
+
+using shunt::is_connection;
+using shunt::interpose::active;
+using shunt::interpose::next;
+namespace calls = shunt::calls;
+
+SHUNT_FORWARD(int, close, (int fd), (fd), calls::is_ours(fd));
+SHUNT_SECOND_NAME(__close, close);
+
+SHUNT_WRAPPER(int, close_range, (unsigned first, unsigned last, int flags)) {
+  calls::before_close_range(first, last, flags);
+  return next.close_range(first, last, flags);
+}
+
+SHUNT_WRAPPER(void, closefrom, (int first)) {
+  calls::before_close_range(first < 0 ? 0 : static_cast<unsigned>(first), ~0u, 0);
+  next.closefrom(first);
+}
+
+SHUNT_FORWARD(int, dup, (int fd), (fd), active());
+SHUNT_FORWARD(int, dup2, (int from, int to), (from, to), active());
+SHUNT_SECOND_NAME(__dup2, dup2);
+SHUNT_FORWARD(int, dup3, (int from, int to, int flags), (from, to, flags), active());
+
+SHUNT_FORWARD(int, fcntl, (int fd, int command, long argument), (fd, command, argument),
+              is_connection(fd) || ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && active()));
+SHUNT_SECOND_NAME(__fcntl, fcntl);
+SHUNT_SECOND_NAME(fcntl64, fcntl);
+SHUNT_FORWARD(int, ioctl, (int fd, unsigned long request, long argument), (fd, request, argument), is_connection(fd));

@@ -1,0 +1,76 @@
+// libc's streams over descriptors: libc reads, writes and closes inside itself, where we are not.
+#include "calls/escape.h"
+#include "interpose/export.h"
+
+using shunt::Closing;
+using shunt::is_connection;
+using shunt::interpose::give;
+using shunt::interpose::KeepErrno;
+using shunt::interpose::next;
+namespace calls = shunt::calls;
+
+namespace {
+
+// The stream's descriptor if it is ours to forget; −1 else.
+int descriptor_of(FILE* file) {
+  if (!file || shunt::descriptors_in_use() == 0) return -1;
+  KeepErrno keep;
+  const int fd = fileno(file);
+  return calls::is_ours(fd) && !shunt::in_foreign_process() ? fd : -1;
+}
+
+long print(int fd, int check, const char* format, va_list arguments) {
+  if (!is_connection(fd)) return calls::kPassOn;
+  KeepErrno keep;
+  return calls::vdprintf(fd, check, format, arguments);
+}
+
+}  // namespace
+
+SHUNT_WRAPPER(FILE*, fdopen, (int fd, const char* mode)) {
+  calls::before_stdio(fd);
+  return next.fdopen(fd, mode);
+}
+SHUNT_SECOND_NAME(_IO_fdopen, fdopen);
+
+SHUNT_WRAPPER(int, fclose, (FILE * file)) {
+  Closing closing(descriptor_of(file));
+  return next.fclose(file);
+}
+SHUNT_SECOND_NAME(_IO_fclose, fclose);
+
+SHUNT_WRAPPER(FILE*, freopen, (const char* path, const char* mode, FILE* file)) {
+  Closing closing(descriptor_of(file));
+  return next.freopen(path, mode, file);
+}
+
+SHUNT_WRAPPER(FILE*, freopen64, (const char* path, const char* mode, FILE* file)) {
+  Closing closing(descriptor_of(file));
+  return next.freopen64(path, mode, file);
+}
+
+SHUNT_WRAPPER(int, vdprintf, (int fd, const char* format, va_list arguments)) {
+  const long answer = print(fd, 0, format, arguments);
+  return answer != calls::kPassOn ? give<int>(answer) : next.vdprintf(fd, format, arguments);
+}
+
+SHUNT_WRAPPER(int, __vdprintf_chk, (int fd, int flag, const char* format, va_list arguments)) {
+  const long answer = print(fd, flag, format, arguments);
+  return answer != calls::kPassOn ? give<int>(answer) : next.__vdprintf_chk(fd, flag, format, arguments);
+}
+
+SHUNT_WRAPPER(int, dprintf, (int fd, const char* format, ...)) {
+  va_list arguments;
+  va_start(arguments, format);
+  const int result = shunt_vdprintf(fd, format, arguments);
+  va_end(arguments);
+  return result;
+}
+
+SHUNT_WRAPPER(int, __dprintf_chk, (int fd, int flag, const char* format, ...)) {
+  va_list arguments;
+  va_start(arguments, format);
+  const int result = shunt___vdprintf_chk(fd, flag, format, arguments);
+  va_end(arguments);
+  return result;
+}
