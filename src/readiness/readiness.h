@@ -22,15 +22,21 @@ void note_epoll_created(int fd);
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event);
 long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
 
-// The hooks connection/ calls (see ReadinessHooks), the set's end, and a descriptor's end.
+// What connection/ and descriptors/ call through readiness_hooks.
 struct Connection;
 struct EpollSet;
 void readiness_channel_appeared(Connection& connection);
 void readiness_demoted(Connection& connection);
 bool readiness_may_drain(Connection& connection);
-// Called by descriptors/ through this pointer pair, set at start: a set's last descriptor was closed; descriptor `fd` of `connection` was closed
-// (connection still pinned).
 void release_epoll_set(EpollSet* set);
 void forget_registrations(Connection& connection, int fd);
+
+// Fills readiness_hooks. Once, before main.
+void install_readiness();
+
+// From pthread_atfork: before_fork after that of descriptors/, the others before theirs.
+void readiness_before_fork();
+void readiness_after_fork_in_parent();
+void readiness_after_fork_in_child();
 
 }  // namespace shunt

@@ -1,0 +1,278 @@
+// epoll_wait and its kin: the kernel's events, and in their place those of registrations that are answered from memory.
+// Any thread, signal handlers included. The cost is in the number of hot registrations, never of all. Sleeps in libc's
+// epoll_pwait with no lock held.
+#include <cerrno>
+#include <new>
+
+#include "readiness/deadline.h"
+#include "readiness/epoll_set.h"
+#include "readiness/events.h"
+#include "readiness/readiness.h"
+#include "sys/next.h"
+
+namespace shunt {
+namespace {
+
+constexpr uint64_t kKernelLookUs = 2;  // while spinning, the kernel is asked this often at most
+constexpr uint64_t kLongestSliceNs = 20'000'000;
+constexpr uint64_t kLongestSleepNs = 1'000'000 * kNsPerSecond;  // a millisecond count in an int must hold it
+
+bool all_on_ring(const Connection& c) {
+  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
+         c.in->stage.load(std::memory_order_acquire) == Stage::ring;
+}
+
+bool all_on_kernel_again(const Connection& c) {
+  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         c.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+}
+
+// What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is a bell
+// and writability says nothing.
+uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
+  const Connection& c = *r.connection;
+  uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
+  if (!all_on_ring(c)) edges |= kernel_bits & EPOLLIN;
+  if (c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) edges |= kernel_bits & EPOLLOUT;
+  return edges;
+}
+
+// The hot registrations of a set while a thread spins on them, kept alive.
+class HotView {
+ public:
+  explicit HotView(EpollSet& set) {
+    Locked lock(set.lock);
+    if (lock.nested()) return;
+    for (Registration* r = set.hot_first; r && count_ < kMost; r = r->hot_next) {
+      if (r->mode.load(std::memory_order_relaxed) != Mode::tagged || r->fired) continue;
+      Pin& pin = *new (memory_[count_]) Pin(r->handle);
+      if (pin && &*pin == r->connection) seen_[count_++] = r->looked;
+      else pin.~Pin();
+    }
+  }
+  ~HotView() {
+    for (size_t i = 0; i < count_; ++i) pin(i).~Pin();
+  }
+  HotView(const HotView&) = delete;
+  HotView& operator=(const HotView&) = delete;
+  bool empty() const { return count_ == 0; }
+  bool changed() {
+    for (size_t i = 0; i < count_; ++i)
+      if (!(glance(*pin(i)) == seen_[i])) return true;
+    return false;
+  }
+
+ private:
+  static constexpr size_t kMost = 64;
+  Pin& pin(size_t i) { return *std::launder(reinterpret_cast<Pin*>(memory_[i])); }
+  alignas(Pin) unsigned char memory_[kMost][sizeof(Pin)];
+  Glance seen_[kMost];
+  size_t count_ = 0;
+};
+
+class SetWait {
+ public:
+  SetWait(EpollSet& set, int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)
+      : set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {}
+  long run();
+
+ private:
+  long wait();
+  long wait_native();
+  long collect(bool kernel_answered);
+  long ask_kernel();
+  void accept(long fetched);
+  bool accept_tagged(epoll_event& event);
+  bool scan();
+  bool visit(Registration& r);
+  bool spin();
+  long sleep(uint64_t longest_ns);
+  void remember_epoch();
+  bool epoch_moved() const { return set_.epoch.load(std::memory_order_seq_cst) != epoch_; }
+
+  EpollSet& set_;
+  int epoll_fd_;
+  epoll_event* events_;
+  int room_;
+  const sigset_t* mask_;
+  int count_ = 0;          // events gathered for the caller
+  uint32_t epoch_ = 0;     // as we know it, our own changes included
+  bool tags_seen_ = false;  // in the last answer of the kernel
+  uint32_t slices_ = 0;
+  Deadline deadline_;
+  SignalWatch watch_{Interruption::by_any_handler};
+};
+
+void SetWait::remember_epoch() { epoch_ = set_.epoch.load(std::memory_order_seq_cst); }
+
+// True: the event is the program's as it is now.
+bool SetWait::accept_tagged(epoll_event& event) {
+  Locked lock(set_.lock);
+  Registration* r = registration_of(event.data.u64, set_);
+  if (!r) return false;  // ended since
+  if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
+    event.data.u64 = r->data;
+    r->fired = (r->events & EPOLLONESHOT) != 0;
+    return true;
+  }
+  r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
+  heat_up(*r);
+  ++epoch_;
+  tags_seen_ = true;
+  return false;
+}
+
+// Keeps the program's own events of those that the kernel wrote behind events_[count_].
+void SetWait::accept(long fetched) {
+  tags_seen_ = false;
+  const int begin = count_;
+  for (long i = 0; i < fetched; ++i) {
+    epoll_event event = events_[begin + i];
+    if (!is_tag(event.data.u64) || accept_tagged(event)) events_[count_++] = event;
+  }
+}
+
+long SetWait::ask_kernel() {
+  const long fetched = sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room_ - count_, 0, nullptr, sizeof(uint64_t));
+  if (fetched < 0) return fetched;
+  accept(fetched);
+  return 0;
+}
+
+// One hot registration, under the set's lock. True: it was given back to the kernel, which must be asked once more.
+bool SetWait::visit(Registration& r) {
+  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return cool(set_, r), false;
+  if (all_on_kernel_again(*r.connection)) {
+    switch_to_native(r);
+    if (r.mode.load(std::memory_order_relaxed) == Mode::native) return cool(set_, r), true;
+  }
+  if (r.kicked) {
+    r.kicked = false;
+    if (!(r.events & kWritable)) tell_kernel(r, epoll_fd_, EPOLL_CTL_MOD, Kick::no);
+  }
+  Glance now;
+  const uint32_t bits = due(r, now);
+  r.looked = now;
+  if (bits == 0) return rotate(set_, r), false;
+  events_[count_].events = bits;
+  events_[count_++].data.u64 = r.data;
+  r.reported = now;
+  r.edges.store(0, std::memory_order_relaxed);
+  r.fired = (r.events & EPOLLONESHOT) != 0;
+  if (r.fired) cool(set_, r);
+  else rotate(set_, r);
+  return false;
+}
+
+// Looks at every hot registration once, beginning with the one that waited longest. Returns visit()'s answer.
+bool SetWait::scan() {
+  Locked lock(set_.lock);
+  if (lock.nested()) return false;  // a handler inside its own thread's wait: the kernel's answer must do
+  take_fresh(set_);
+  bool kernel_changed = false;
+  for (uint32_t left = set_.hot_count; left > 0 && count_ < room_; --left) kernel_changed |= visit(*set_.hot_first);
+  return kernel_changed;
+}
+
+// Everything that is ready: the kernel's and memory's. When there is more than room, they take turns to go first.
+long SetWait::collect(bool kernel_answered) {
+  const bool memory_first = set_.memory_first && !kernel_answered;
+  bool again = memory_first && scan();
+  if (!kernel_answered && count_ < room_)
+    if (const long result = ask_kernel(); result < 0) return count_ > 0 ? 0 : result;
+  if (count_ < room_ && (!memory_first || (tags_seen_ && count_ == 0))) again |= scan();
+  // Not on top of what it has already answered: a level-triggered event would come twice.
+  if (again && count_ == 0) ask_kernel();
+  if (count_ == room_) set_.memory_first = !set_.memory_first;
+  return 0;
+}
+
+bool SetWait::spin() {
+  HotView hot(set_);
+  if (hot.empty()) return false;
+  const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
+  uint64_t kernel_look_at = cycles() + pause;
+  return patience.spin(set_.history, watch_, [&] {
+    if (hot.changed() || epoch_moved()) return true;
+    const uint64_t now = cycles();
+    if (now < kernel_look_at) return false;
+    ask_kernel();
+    kernel_look_at = cycles() + pause;
+    return count_ > 0 || tags_seen_;
+  });
+}
+
+// The kernel's result, or 0 without sleeping if something got hot since remember_epoch().
+long SetWait::sleep(uint64_t longest_ns) {
+  // SYNC: seq_cst, Dekker pair: whoever heats a registration afterwards sees us asleep and kicks.
+  set_.asleep.fetch_add(1, std::memory_order_seq_cst);
+  long result = 0;
+  tags_seen_ = false;
+  if (!epoch_moved()) {
+    const bool forever = longest_ns == kForever;
+    const timespec timeout = to_timespec(min_of(longest_ns, kLongestSleepNs));
+    count(totals.sleeps);
+    result = sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask_);
+  }
+  set_.asleep.fetch_sub(1, std::memory_order_relaxed);
+  if (result > 0) accept(result);
+  return result;
+}
+
+// Nothing is answered from memory yet: the kernel's own wait. That may change meanwhile.
+long SetWait::wait_native() {
+  remember_epoch();
+  if (set_.tagged.load(std::memory_order_relaxed) > 0) return 0;
+  return deadline_.immediate() ? ask_kernel() : sleep(deadline_.left_for_sleep_ns());
+}
+
+long SetWait::wait() {
+  bool kernel_answered = false;
+  if (set_.tagged.load(std::memory_order_relaxed) == 0) {
+    const long result = wait_native();
+    if (result < 0) return result;
+    if (count_ > 0 || (deadline_.immediate() && set_.tagged.load(std::memory_order_relaxed) == 0)) return 0;
+    kernel_answered = tags_seen_;
+  }
+  for (;;) {
+    remember_epoch();
+    if (const long result = collect(kernel_answered); result < 0) return result;
+    kernel_answered = false;
+    if (count_ > 0 || deadline_.left_ns() == 0) return 0;
+    if (watch_.interrupted()) return -EINTR;
+    // A mask of its own holds in the kernel's sleep only, so there is no spinning with it.
+    if (!mask_) {
+      if (spin()) {
+        kernel_answered = count_ > 0;
+        continue;
+      }
+      if (watch_.interrupted()) return -EINTR;
+    }
+    const ArmedSet armed = arm_hot(set_);
+    epoch_ += armed.epochs;
+    if (armed.due) continue;
+    uint64_t longest = deadline_.left_for_sleep_ns();
+    if (!armed.slices) slices_ = 0;
+    else longest = min_of(longest, min_of(static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u), kLongestSliceNs));
+    const long result = sleep(longest);
+    if (result < 0) return result;
+    kernel_answered = result > 0;
+  }
+}
+
+long SetWait::run() {
+  const long result = wait();
+  hand_over(set_);
+  return count_ > 0 ? count_ : result;
+}
+
+}  // namespace
+
+long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
+  SetUse set(epoll_fd);
+  if (!set || room <= 0 || !events || !valid_timeout(timeout)) return sys::blocking_epoll_pwait(epoll_fd, events, room, timeout, mask);
+  if (set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
+  return SetWait(*set, epoll_fd, events, room, timeout, mask).run();
+}
+
+}  // namespace shunt

@@ -1,0 +1,271 @@
+// epoll_ctl, and what ends or changes registrations from below: a closed descriptor or set, a new channel, a demotion.
+// Any thread. The kernel's answer comes first: only what it accepted is remembered.
+#include <cerrno>
+
+#include "readiness/epoll_set.h"
+#include "readiness/readiness.h"
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+long kernel_control(int epoll_fd, int operation, int fd, epoll_event* event) {
+  return sys::raw(SYS_epoll_ctl, epoll_fd, operation, fd, event);
+}
+
+// On the kernel for good: its own registration stays right for ever.
+bool settled(const Connection& connection) {
+  const Side& side = *connection.side;
+  if (!__atomic_load_n(&connection.in, __ATOMIC_ACQUIRE)) return side.plain.load(std::memory_order_relaxed) != Reason::none;
+  return side.in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         side.out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+}
+
+// Under registry_lock. `in` is set before the hook runs, `channel` after it: with `in` nobody falls between.
+bool gets_channel(const Connection& connection) { return __atomic_load_n(&connection.in, __ATOMIC_ACQUIRE) != nullptr; }
+
+Registration* find(const Connection& connection, const EpollSet& set, int fd) {
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection)
+    if (r->set == &set && r->fd == fd) return r;
+  return nullptr;
+}
+
+void link(EpollSet& set, Registration& r) {
+  r.next_of_set = set.members;
+  set.members = &r;
+  r.next_of_connection = r.connection->registrations.load(std::memory_order_relaxed);
+  r.connection->registrations.store(&r, std::memory_order_release);
+}
+
+// Under both locks, not nested.
+void unlink(Registration& r) {
+  EpollSet& set = *r.set;
+  Registration** place = &set.members;
+  while (*place != &r) place = &(*place)->next_of_set;
+  *place = r.next_of_set;
+
+  Registration* before = r.connection->registrations.load(std::memory_order_relaxed);
+  if (before == &r) {
+    r.connection->registrations.store(r.next_of_connection, std::memory_order_relaxed);
+  } else {
+    while (before && before->next_of_connection != &r) before = before->next_of_connection;
+    if (before) before->next_of_connection = r.next_of_connection;
+  }
+  take_fresh(set);
+  if (r.heat.load(std::memory_order_relaxed) == Heat::hot) cool(set, r);
+  if (r.mode.load(std::memory_order_relaxed) == Mode::tagged) set.tagged.fetch_sub(1, std::memory_order_relaxed);
+  free_registration(r);
+}
+
+// A request of the program's: whatever is ready now is an edge, and somebody must look.
+void note_request(Registration& r, const epoll_event& event) {
+  r.events = event.events;
+  r.data = event.data.u64;
+  r.fired = r.kicked = false;
+  r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
+}
+
+long add_native(int epoll_fd, int fd, epoll_event* event, Connection& connection, Reason reason) {
+  const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  if (result == 0) leave(connection, fd, reason);
+  return result;
+}
+
+Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
+  if (event.events & EPOLLEXCLUSIVE) return Reason::epoll_exclusive;
+  if (!set || set->inherited.load(std::memory_order_relaxed)) return Reason::epoll_inherited;
+  if (set->watched.load(std::memory_order_relaxed)) return Reason::nested_epoll;
+  return Reason::none;
+}
+
+long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
+  if (settled(connection)) return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  Locked registry(registry_lock);
+  Reason reason = reason_to_leave(set, *event);
+  Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
+  if (!r) {
+    registry.release();
+    return add_native(epoll_fd, fd, event, connection, reason == Reason::none ? Reason::no_resources : reason);
+  }
+  {
+    Locked lock(set->lock);
+    r->set = set;
+    r->connection = &connection;
+    r->fd = r->handle = fd;
+    r->heat.store(Heat::cold, std::memory_order_relaxed);
+    r->reported = r->looked = {};
+    r->pass = set->pass;
+    note_request(*r, *event);
+    const bool tagged = gets_channel(connection);
+    r->mode.store(tagged ? Mode::tagged : Mode::native, std::memory_order_relaxed);
+    // A waiter that fetches the new tag blocks on the set's lock until the registration is known.
+    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_ADD, Kick::no);
+    if (result != 0) return free_registration(*r), result;
+    // The kernel forgot an earlier one unseen, or it would have answered EEXIST.
+    if (Registration* stale = find(connection, *set, fd); stale && !lock.nested()) unlink(*stale);
+    link(*set, *r);
+    if (!tagged) return 0;
+    set->tagged.fetch_add(1, std::memory_order_relaxed);
+    heat_up(*r);
+  }
+  registry.release();
+  hand_over(*set);
+  return 0;
+}
+
+long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
+  Locked registry(registry_lock);
+  Registration* r = find(connection, set, fd);
+  if (!r) {
+    registry.release();
+    return kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event);
+  }
+  Locked lock(set.lock);
+  registry.release();
+  const uint32_t old_events = r->events;
+  const uint64_t old_data = r->data;
+  r->handle = fd;
+  r->events = event->events;
+  r->data = event->data.u64;
+  const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
+  if (result != 0) {
+    r->events = old_events;
+    r->data = old_data;
+    return result;
+  }
+  note_request(*r, *event);
+  if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
+  heat_up(*r);
+  lock.release();
+  hand_over(set);
+  return 0;
+}
+
+long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
+  Locked registry(registry_lock);
+  Registration* r = find(connection, set, fd);
+  if (!r) {
+    registry.release();
+    return kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  }
+  Locked lock(set.lock);
+  const long result = kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  if (result != 0) return result;
+  // A handler inside its own thread's change of the lists: the record stays, silent, until the descriptor is closed.
+  if (registry.nested() || lock.nested()) r->fired = true;
+  else unlink(*r);
+  return 0;
+}
+
+// Another descriptor of this process that refers to the connection, or −1.
+int duplicate_of(const Connection& connection, int closed) {
+  if (connection.references.load(std::memory_order_relaxed) < 2) return -1;
+  for (int fd = 0; fd < descriptors_in_use(); ++fd) {
+    if (fd == closed || !is_connection(fd)) continue;
+    if (Pin pin(fd); pin && &*pin == &connection) return fd;
+  }
+  return -1;
+}
+
+}  // namespace
+
+void note_epoll_created(int fd) {
+  EpollSet* set = allocate_set();
+  if (set) {
+    set->fd.store(fd, std::memory_order_relaxed);
+    set->creator = sys::process_id();
+  }
+  enter_epoll_set(fd, set);
+}
+
+long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
+  if (operation == EPOLL_CTL_ADD && epoll_set_of(fd)) note_set_watched(fd);
+  Pin connection(fd);
+  const bool understood = operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
+  if (!connection || !understood) return kernel_control(epoll_fd, operation, fd, event);
+  SetUse set(epoll_fd);
+  if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
+  if (operation == EPOLL_CTL_ADD) return add(set ? &*set : nullptr, epoll_fd, fd, event, *connection);
+  if (!set) return kernel_control(epoll_fd, operation, fd, event);
+  return operation == EPOLL_CTL_MOD ? modify(*set, epoll_fd, fd, event, *connection)
+                                    : remove(*set, epoll_fd, fd, event, *connection);
+}
+
+// epoll(7): a registration ends when the last descriptor of its open file is closed, not when `fd` is.
+void forget_registrations(Connection& connection, int fd) {
+  if (!connection.registrations.load(std::memory_order_relaxed)) return;
+  const int duplicate = duplicate_of(connection, fd);
+  bool unchangeable = false;
+  {
+    Locked registry(registry_lock);
+    Registration* next;
+    for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = next) {
+      next = r->next_of_connection;
+      if (r->handle != fd && r->fd != fd && duplicate >= 0) continue;
+      Locked lock(r->set->lock);
+      if (duplicate >= 0) {
+        if (r->handle == fd) r->handle = duplicate;
+        unchangeable |= r->mode.load(std::memory_order_relaxed) == Mode::native;
+      } else if (registry.nested() || lock.nested()) {
+        r->fired = true;
+      } else {
+        unlink(*r);
+      }
+    }
+  }
+  // The kernel knows the registration by a number that is closed, so it could not be switched to a channel any more.
+  if (unchangeable) leave(connection, duplicate, Reason::epoll_inherited);
+}
+
+void release_epoll_set(EpollSet* set) {
+  {
+    Locked registry(registry_lock);
+    Locked lock(set->lock);
+    if (!registry.nested() && !lock.nested())
+      while (set->members) unlink(*set->members);
+  }
+  drop_set(*set);
+}
+
+void readiness_channel_appeared(Connection& connection) {
+  int unchangeable = -1;
+  {
+    Locked registry(registry_lock);  // also when nothing is registered: an epoll_ctl that saw no channel may be inside
+    for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+      const int epoll_fd = descriptor_of(*r->set);
+      Locked lock(r->set->lock);
+      if (r->mode.load(std::memory_order_relaxed) != Mode::native) continue;
+      const bool sleepers = r->set->asleep.load(std::memory_order_relaxed) > 0;
+      switch_to_tagged(*r, epoll_fd, sleepers ? Kick::yes : Kick::no);
+      if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) heat_up(*r);
+      else unchangeable = r->handle;
+    }
+  }
+  if (unchangeable >= 0) make_plain(connection, unchangeable, Reason::epoll_inherited);
+}
+
+void readiness_demoted(Connection& connection) {
+  if (!connection.registrations.load(std::memory_order_acquire)) return;
+  Locked registry(registry_lock);
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+    Locked lock(r->set->lock);
+    if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) switch_to_native(*r);
+  }
+}
+
+// May be called from places where waiting for a lock would be wrong: "no" is always a safe answer.
+bool readiness_may_drain(Connection& connection) {
+  if (!connection.registrations.load(std::memory_order_relaxed)) return true;
+  if (!registry_lock.try_lock()) return false;
+  bool nobody_asleep = true;
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+    if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) continue;
+    heat_up(*r);
+    // SYNC: seq_cst, Dekker pair: a waiter that goes to sleep after this sees the new epoch.
+    nobody_asleep &= r->set->asleep.load(std::memory_order_seq_cst) == 0;
+  }
+  registry_lock.unlock();
+  return nobody_asleep;
+}
+
+}  // namespace shunt

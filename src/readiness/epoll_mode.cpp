@@ -1,0 +1,76 @@
+// What the kernel's registration holds: the program's request, or a tag that stands for it. Under the set's lock.
+// Makes raw calls only; the program's own epoll_ctl has already been seen by whoever wanted to.
+#include <cerrno>
+
+#include "readiness/epoll_set.h"
+#include "readiness/events.h"
+#include "readiness/readiness.h"
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+// Flags that the kernel checks or acts upon whatever the mode.
+constexpr uint32_t kKernelsOwn = EPOLLWAKEUP | EPOLLEXCLUSIVE;
+
+epoll_event kernel_event(const Registration& r, Kick kick) {
+  epoll_event event{};
+  if (r.mode.load(std::memory_order_relaxed) == Mode::native) {
+    event.events = r.events;
+    // A one-shot registration disables itself when it is fetched, and we must know: it reports by tag.
+    event.data.u64 = r.events & EPOLLONESHOT ? tag_of(r) : r.data;
+  } else {
+    event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (r.events & (EPOLLPRI | kKernelsOwn));
+    if ((r.events & kWritable) || kick == Kick::yes) event.events |= EPOLLOUT;
+    event.data.u64 = tag_of(r);
+  }
+  return event;
+}
+
+}  // namespace
+
+long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
+  if (operation == EPOLL_CTL_MOD)
+    if (Pin pin(r.fd); r.fd != r.handle || !pin || &*pin != r.connection) return -EBADF;
+  epoll_event event = kernel_event(r, kick);
+  return sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
+}
+
+void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
+  r.mode.store(Mode::tagged, std::memory_order_relaxed);
+  r.set->tagged.fetch_add(1, std::memory_order_relaxed);
+  r.kicked = kick == Kick::yes;
+  r.reported = r.looked = glance(*r.connection);
+  // A one-shot registration that has fired stays disabled in the kernel until the program modifies it.
+  if (!r.fired && tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, kick) != 0) {
+    r.mode.store(Mode::native, std::memory_order_relaxed);
+    r.set->tagged.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+void switch_to_native(Registration& r) {
+  // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: a fired one stays ours.
+  if (r.fired) return;
+  const int epoll_fd = descriptor_of(*r.set);
+  if (epoll_fd < 0) return;
+  r.mode.store(Mode::native, std::memory_order_relaxed);
+  if (tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, Kick::no) == 0) {
+    r.kicked = false;
+    r.set->tagged.fetch_sub(1, std::memory_order_relaxed);
+  } else {
+    r.mode.store(Mode::tagged, std::memory_order_relaxed);  // look() answers for the kernel as well
+  }
+}
+
+int descriptor_of(EpollSet& set) {
+  const int last = set.fd.load(std::memory_order_relaxed);
+  if (epoll_set_of(last) == &set) return last;
+  for (int fd = 0; fd < descriptors_in_use(); ++fd) {
+    if (epoll_set_of(fd) != &set) continue;
+    set.fd.store(fd, std::memory_order_relaxed);
+    return fd;
+  }
+  return -1;
+}
+
+}  // namespace shunt
