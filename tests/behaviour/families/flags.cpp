@@ -37,7 +37,7 @@ BEHAVIOUR{.name = "peek_takes_nothing",
           .client =
               [](int fd) {
                 await_bytes(fd, 1000);
-                for (const size_t size : {1, 10, 1000, 5000, 10}) {
+                for (const size_t size : {1U, 10U, 1000U, 5000U, 10U}) {
                   CHECK_EQ(receive(fd, size, MSG_PEEK), bytes_at(0, std::min<size_t>(size, 1000)));
                 }
                 CHECK_EQ(read_exactly(fd, 300), bytes_at(0, 300));

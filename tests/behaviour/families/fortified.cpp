@@ -20,9 +20,6 @@ size_t runtime(size_t value) {
   return value;
 }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wstringop-overflow"
-
 void receive_fortified(int fd) {
   char small[64];
   CHECK_EQ(::read(fd, small, runtime(10)), 10);
@@ -56,8 +53,6 @@ bool select_fortified(int fd, int timeout_us) {
   CHECK(::select(fd + 1, &set, nullptr, nullptr, &timeout) >= 0);
   return FD_ISSET(fd, &set);
 }
-
-#pragma GCC diagnostic pop
 
 BEHAVIOUR{.name = "reads",
           .server =

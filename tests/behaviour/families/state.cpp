@@ -47,7 +47,7 @@ BEHAVIOUR{.name = "fionread_counts_what_is_unread",
               },
           .client =
               [](int fd) {
-                for (const size_t count : {1, 1000, 40'000}) {
+                for (const size_t count : {1U, 1000U, 40'000U}) {
                   await_peer();
                   write_all(fd, bytes_at(0, count));
                   tell_peer();
