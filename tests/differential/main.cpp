@@ -1,0 +1,175 @@
+// Parent: starts this program again as a worker, with and without the library, and checks the worker's report.
+// Worker: plays scripts. SHUNT_DIFF_SEED and SHUNT_DIFF_SCRIPTS choose which and how many.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "pair.h"
+#include "play.h"
+
+namespace shunt::differential {
+namespace {
+
+constexpr uint64_t kSeed = 1;
+constexpr uint64_t kScripts = 400;
+constexpr unsigned kWatchdog_s = 120;  // only turns a hang into a failure
+
+uint64_t from_environment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+std::string library_path() {
+  const char* asked = std::getenv("SHUNT_LIBRARY");
+#ifdef SHUNT_LIBRARY_FILE
+  const std::string path = asked != nullptr ? asked : SHUNT_LIBRARY_FILE;
+#else
+  const std::string path = asked != nullptr ? asked : "";
+#endif
+  return std::filesystem::exists(path) ? path : "";
+}
+
+// ---- worker
+
+void note(const std::string& directory, const std::string& text) { std::ofstream(directory + "/now") << text; }
+
+bool play_one(uint64_t seed, const std::string& directory) {
+  note(directory, "the script of seed " + std::to_string(seed));
+  const Script script = script_of(seed);
+  const std::optional<std::string> found = difference(script, directory);
+  if (!found) return true;
+  std::printf("seed %lu: %s\n", seed, found->c_str());
+  const Script least = shortest(script, directory);
+  std::printf("shortest, of %zu operations:\n", least.size());
+  for (const Operation& operation : least) std::printf("  %s\n", shown(operation).c_str());
+  const std::optional<std::string> again = difference(least, directory);
+  std::printf("  => %s\n", again ? again->c_str() : "(not every time)");
+  return false;
+}
+
+int work(const std::string& directory) {
+  ::alarm(kWatchdog_s);
+  count_sigpipe();
+  const uint64_t first = from_environment("SHUNT_DIFF_SEED", kSeed);
+  const uint64_t scripts = from_environment("SHUNT_DIFF_SCRIPTS", kScripts);
+  std::printf("seeds %lu to %lu\n", first, first + scripts - 1);
+  std::fflush(stdout);
+  note(directory, "the capacities");
+  const std::optional<std::string> capacity = capacity_difference(directory);
+  if (capacity) std::printf("capacity: %s\n", capacity->c_str());
+  for (uint64_t seed = first; seed < first + scripts; ++seed) {
+    if (!play_one(seed, directory)) return 1;
+  }
+  return capacity ? 1 : 0;
+}
+
+// ---- parent
+
+class PrivateDirectory {
+ public:
+  PrivateDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "shunt-differential.XXXXXX").string();
+    if (::mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  ~PrivateDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  PrivateDirectory(const PrivateDirectory&) = delete;
+  PrivateDirectory& operator=(const PrivateDirectory&) = delete;
+  std::string file(const char* name) const { return (path_ / name).string(); }
+  std::string text(const char* name) const {
+    std::ostringstream text;
+    text << std::ifstream(path_ / name).rdbuf();
+    return text.str();
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+[[noreturn]] void become_worker(const PrivateDirectory& directory, const std::string& upgrade) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const int log = ::open(directory.file("log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  ::dup2(log, STDOUT_FILENO);
+  ::dup2(log, STDERR_FILENO);
+  ::unsetenv("LD_PRELOAD");
+  if (!upgrade.empty()) {
+    ::setenv("LD_PRELOAD", library_path().c_str(), 1);
+    ::setenv("SHUNT_UPGRADE", upgrade.c_str(), 1);
+    ::setenv("SHUNT_REPORT", directory.file("report").c_str(), 1);
+  }
+  ::execl("/proc/self/exe", "differential", "--worker", directory.file("").c_str(), static_cast<char*>(nullptr));
+  ::_exit(127);
+}
+
+// Runs a worker; `upgrade` is SHUNT_UPGRADE, empty for no library. The counters of the report, or null.
+nlohmann::json run_worker(const std::string& upgrade) {
+  const PrivateDirectory directory;
+  const pid_t pid = ::fork();
+  if (pid == 0) become_worker(directory, upgrade);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  std::printf("%s", directory.text("log").c_str());
+  EXPECT_FALSE(WIFSIGNALED(status)) << "ended by " << ::strsignal(WTERMSIG(status)) << " during "
+                                    << directory.text("now");
+  EXPECT_EQ(status, 0) << "SHUNT_UPGRADE=" << upgrade;
+  const std::string report = directory.text("report");
+  return report.empty() ? nlohmann::json() : nlohmann::json::parse(report.substr(0, report.find('\n')));
+}
+
+void expect_upgraded(const nlohmann::json& report) {
+  ASSERT_TRUE(report.is_object()) << "the worker left no report";
+  EXPECT_GT(report.at("connections").at("upgraded").get<uint64_t>(), 0U) << report;
+  EXPECT_GT(report.at("ring").at("bytes_out").get<uint64_t>(), 0U) << report;
+}
+
+#define NEEDS_LIBRARY() \
+  if (library_path().empty()) GTEST_SKIP() << "no library: set SHUNT_LIBRARY"
+
+TEST(Differential, KernelAgainstItself) { run_worker(""); }
+
+TEST(Differential, Eager) {
+  NEEDS_LIBRARY();
+  const nlohmann::json report = run_worker("eager");
+  expect_upgraded(report);
+  if (HasFailure()) return;
+  EXPECT_EQ(report.at("connections").at("demoted").get<uint64_t>(), 0U) << report;
+  EXPECT_GT(report.at("ring").at("bytes_out").get<uint64_t>(), report.at("kernel").at("bytes_out").get<uint64_t>())
+      << report;
+}
+
+TEST(Differential, Automatic) {
+  NEEDS_LIBRARY();
+  run_worker("auto");
+}
+
+TEST(Differential, Never) {
+  NEEDS_LIBRARY();
+  run_worker("never");
+}
+
+TEST(Differential, Chaos) {
+  NEEDS_LIBRARY();
+  for (const char* seed : {"1", "22", "333"}) expect_upgraded(run_worker(std::string("chaos:") + seed));
+}
+
+}  // namespace
+}  // namespace shunt::differential
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "--worker") == 0) return shunt::differential::work(argv[2]);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

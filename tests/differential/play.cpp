@@ -1,0 +1,184 @@
+// The lock step. Keeps what is in flight so small that both pairs take every write whole.
+#include "play.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "pair.h"
+
+namespace shunt::differential {
+namespace {
+
+constexpr size_t kMostInFlight = 100'000;  // bytes, each direction
+constexpr int kMostWrites = 100;           // unread ones: each costs the kernel memory beyond its bytes
+constexpr int kTries = 4;                  // chaos does not strike twice at the same place
+constexpr size_t kDrain = 150'000;
+
+// The stream of each direction: a byte's value says where it belongs.
+char byte_at(uint64_t position) { return static_cast<char>((position * 2654435761U) >> 13 ^ position >> 7); }
+
+std::string bytes_at(uint64_t position, size_t count) {
+  std::string data(count, '\0');
+  for (size_t i = 0; i < count; ++i) data[i] = byte_at(position + i);
+  return data;
+}
+
+bool writes(Kind kind) {
+  return kind == Kind::write || kind == Kind::send || kind == Kind::writev || kind == Kind::sendmsg;
+}
+bool reads(Kind kind) {
+  return kind == Kind::read || kind == Kind::recv || kind == Kind::readv || kind == Kind::recvmsg ||
+         kind == Kind::recv_all;
+}
+bool tells_readiness(Kind kind) { return kind == Kind::poll || kind == Kind::epoll_level || kind == Kind::epoll_edge; }
+
+std::string shown(const Answer& answer) {
+  return std::to_string(answer.result) + (answer.error != 0 ? " errno " + std::to_string(answer.error) : "") +
+         (answer.signals != 0 ? " SIGPIPE x " + std::to_string(answer.signals) : "");
+}
+
+class LockStep {
+ public:
+  explicit LockStep(const std::string& directory)
+      : tested_(Pair::connected(directory)), reference_(Pair::reference()) {}
+
+  // False when the answers differ; `text` then says how.
+  bool step(Operation operation, std::string& text) {
+    if (closed_[operation.end]) return true;
+    Direction& out = directions_[operation.end];
+    Direction& in = directions_[1 - operation.end];
+    std::string data;
+    if (writes(operation.kind)) {
+      const size_t room = out.writes < kMostWrites ? kMostInFlight - out.in_flight : 0;
+      operation.bytes = std::min(operation.bytes, room);
+      data = bytes_at(out.position, operation.bytes);
+    }
+    Answer tested = tested_.apply(operation, data);
+    Answer reference = reference_.apply(operation, data);
+    if (tells_readiness(operation.kind) && out.in_flight > 0) forget_writability(tested, reference);
+    if (writes(operation.kind) && reference.result > 0) out.sent(static_cast<size_t>(reference.result));
+    if (reads(operation.kind) && reference.result > 0) in.received(static_cast<size_t>(reference.result));
+    if (operation.kind == Kind::close) closed_[operation.end] = true;
+    if (tested == reference) return true;
+    text = differential::shown(operation) + ": got " + shown(tested) + ", the kernel says " + shown(reference);
+    if (tested.result == reference.result && tested.data != reference.data) {
+      const auto at =
+          std::mismatch(tested.data.begin(), tested.data.end(), reference.data.begin()).first - tested.data.begin();
+      text += ", the bytes differ from " + std::to_string(at) + " on";
+    }
+    return false;
+  }
+
+ private:
+  struct Direction {
+    uint64_t position = 0;
+    size_t in_flight = 0;
+    int writes = 0;
+    void sent(size_t bytes) { position += bytes, in_flight += bytes, ++writes; }
+    void received(size_t bytes) {
+      in_flight -= bytes;
+      if (in_flight == 0) writes = 0;
+    }
+  };
+
+  // While bytes are unread, a ring and a kernel buffer may differ about whether more would fit.
+  static void forget_writability(Answer& tested, Answer& reference) {
+    for (Answer* one : {&tested, &reference}) {
+      if (one->result > 0) one->result &= ~long{POLLOUT};
+    }
+  }
+
+  Pair tested_;
+  Pair reference_;
+  Direction directions_[2];
+  bool closed_[2] = {};
+};
+
+// After the script: everything that is left, to the end.
+constexpr Operation kEpilogue[] = {
+    {Kind::poll, 0, 0},      {Kind::poll, 1, 0},      {Kind::read, 0, kDrain}, {Kind::read, 1, kDrain},
+    {Kind::poll, 0, 0},      {Kind::poll, 1, 0},      {Kind::unread, 0, 0},    {Kind::unread, 1, 0},
+    {Kind::unsent, 0, 0},    {Kind::unsent, 1, 0},    {Kind::write, 0, 10},    {Kind::write, 1, 10},
+    {Kind::read, 0, kDrain}, {Kind::read, 1, kDrain}, {Kind::close, 0, 0},     {Kind::poll, 1, 0},
+    {Kind::read, 1, kDrain}, {Kind::read, 1, 1},      {Kind::write, 1, 1},     {Kind::read, 1, 1},
+};
+
+bool differs(const Script& script, const std::string& directory) {
+  for (int i = 0; i < kTries; ++i) {
+    if (difference(script, directory)) return true;
+  }
+  return false;
+}
+
+// Writes of `bytes` until EAGAIN; then reads all of it back.
+size_t capacity(Pair& pair, int end, size_t bytes) {
+  size_t total = 0;
+  for (;;) {
+    const Answer answer = pair.apply({Kind::write, end, bytes}, bytes_at(total, bytes));
+    if (answer.result < 0) break;
+    total += static_cast<size_t>(answer.result);
+  }
+  for (size_t done = 0; done < total;) {
+    const Answer answer = pair.apply({Kind::read, 1 - end, kDrain}, "");
+    if (answer.result <= 0 || answer.data != bytes_at(done, answer.data.size())) return 0;
+    done += static_cast<size_t>(answer.result);
+  }
+  return total;
+}
+
+}  // namespace
+
+std::optional<std::string> difference(const Script& script, const std::string& directory) {
+  LockStep both(directory);
+  std::string text;
+  for (size_t i = 0; i < script.size(); ++i) {
+    if (!both.step(script[i], text)) return "operation " + std::to_string(i) + ", " + text;
+  }
+  for (const Operation& operation : kEpilogue) {
+    if (!both.step(operation, text)) return "after the script, " + text;
+  }
+  return std::nullopt;
+}
+
+Script shortest(Script script, const std::string& directory) {
+  for (size_t chunk = std::max<size_t>(1, script.size() / 2);; chunk = std::max<size_t>(1, chunk / 2)) {
+    bool shorter = false;
+    for (size_t at = 0; at < script.size();) {
+      Script candidate = script;
+      const auto from = candidate.begin() + static_cast<ptrdiff_t>(at);
+      candidate.erase(from, from + static_cast<ptrdiff_t>(std::min(chunk, script.size() - at)));
+      if (differs(candidate, directory)) {
+        script = std::move(candidate);
+        shorter = true;
+      } else {
+        at += chunk;
+      }
+    }
+    if (chunk == 1 && !shorter) return script;
+  }
+}
+
+std::optional<std::string> capacity_difference(const std::string& directory) {
+  for (const size_t bytes : {1U, 100U, 1000U, 4096U, 30'000U, 65'536U, 200'000U}) {
+    for (const int end : {0, 1}) {
+      Pair tested = Pair::connected(directory);
+      Pair reference = Pair::reference();
+      for (int round = 0; round < 3; ++round) {
+        const size_t got = capacity(tested, end, bytes);
+        const size_t wanted = capacity(reference, end, bytes);
+        if (got < wanted) {
+          return "writes of " + std::to_string(bytes) + " to end " + std::to_string(end) + ", round " +
+                 std::to_string(round) + ": takes " + std::to_string(got) + " bytes, the kernel " +
+                 std::to_string(wanted);
+        }
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace shunt::differential
