@@ -71,10 +71,10 @@ TEST(Options, OptionalFileMayFollowAWord) {
 }
 
 TEST(Options, FilesBecomeAbsolute) {
-  const std::string here = std::filesystem::current_path();
-  EXPECT_EQ(parse_setting("report=a/../r.json").value, here + "/r.json");
+  const std::filesystem::path here = std::filesystem::current_path();
+  EXPECT_EQ(parse_setting("report=a/../r.json").value, (here / "r.json").string());
   EXPECT_EQ(parse_setting("report=/r.json").value, "/r.json");
-  EXPECT_EQ(parse_setting("log=info:l.txt").value, "info:" + here + "/l.txt");
+  EXPECT_EQ(parse_setting("log=info:l.txt").value, "info:" + (here / "l.txt").string());
   EXPECT_EQ(parse_setting("log=info").value, "info");
 }
 
