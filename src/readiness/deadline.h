@@ -1,9 +1,10 @@
 // The time a wait may still take, and memory for its copies. One thread's own; makes raw calls only.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 #include <ctime>
-#include <sys/mman.h>
 
 #include "base/platform.h"
 #include "sys/raw.h"
@@ -16,7 +17,8 @@ inline constexpr uint64_t kForever = ~uint64_t{0};
 
 // poll(2), epoll_pwait2(2): EINVAL for anything else.
 inline bool valid_timeout(const timespec* timeout) {
-  return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && static_cast<uint64_t>(timeout->tv_nsec) < kNsPerSecond);
+  return !timeout ||
+         (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && static_cast<uint64_t>(timeout->tv_nsec) < kNsPerSecond);
 }
 
 inline timespec to_timespec(uint64_t ns) {
@@ -39,13 +41,14 @@ class Deadline {
   uint64_t left_ns() {
     if (forever() || immediate()) return timeout_ns_;
     const uint64_t now = monotonic_ns();
-    // The clock is read when it first matters. What passed before is taken a little too short, so that no wait ends early.
+    // The clock is read when it first matters. What passed before is taken a little too short, so that no wait ends
+    // early.
     if (ends_at_ns_ == 0) ends_at_ns_ = now - spent_ns() / 16 * 15 + timeout_ns_;
     return ends_at_ns_ > now ? ends_at_ns_ - now : 0;
   }
 
-  // The same for a sleep in calls that count milliseconds: a timeout of whole milliseconds is kept while what was spent is
-  // below what timers are exact to.
+  // The same for a sleep in calls that count milliseconds: a timeout of whole milliseconds is kept while what was spent
+  // is below what timers are exact to.
   uint64_t left_for_sleep_ns() {
     const uint64_t left = left_ns();
     const bool barely_begun = left != kForever && timeout_ns_ - left < kTimerSlackNs;
@@ -74,7 +77,8 @@ class Scratch {
   explicit Scratch(size_t count) {
     if (count <= few) return;
     mapped_bytes_ = count * sizeof(T);
-    const long address = sys::raw(SYS_mmap, nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const long address =
+        sys::raw(SYS_mmap, nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     items_ = address < 0 && address > -4096 ? nullptr : reinterpret_cast<T*>(address);
   }
   ~Scratch() {

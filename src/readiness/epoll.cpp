@@ -27,8 +27,8 @@ bool all_on_kernel_again(const Connection& c) {
          c.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
 }
 
-// What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is a bell
-// and writability says nothing.
+// What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is
+// a bell and writability says nothing.
 uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
   const Connection& c = *r.connection;
   uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
@@ -46,8 +46,10 @@ class HotView {
     for (Registration* r = set.hot_first; r && count_ < kMost; r = r->hot_next) {
       if (r->mode.load(std::memory_order_relaxed) != Mode::tagged || r->fired) continue;
       Pin& pin = *new (memory_[count_]) Pin(r->handle);
-      if (pin && &*pin == r->connection) seen_[count_++] = r->looked;
-      else pin.~Pin();
+      if (pin && &*pin == r->connection)
+        seen_[count_++] = r->looked;
+      else
+        pin.~Pin();
     }
   }
   ~HotView() {
@@ -95,8 +97,8 @@ class SetWait {
   epoll_event* events_;
   int room_;
   const sigset_t* mask_;
-  int count_ = 0;          // events gathered for the caller
-  uint32_t epoch_ = 0;     // as we know it, our own changes included
+  int count_ = 0;           // events gathered for the caller
+  uint32_t epoch_ = 0;      // as we know it, our own changes included
   bool tags_seen_ = false;  // in the last answer of the kernel
   uint32_t slices_ = 0;
   Deadline deadline_;
@@ -133,7 +135,8 @@ void SetWait::accept(long fetched) {
 }
 
 long SetWait::ask_kernel() {
-  const long fetched = sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room_ - count_, 0, nullptr, sizeof(uint64_t));
+  const long fetched =
+      sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room_ - count_, 0, nullptr, sizeof(uint64_t));
   if (fetched < 0) return fetched;
   accept(fetched);
   return 0;
@@ -159,8 +162,10 @@ bool SetWait::visit(Registration& r) {
   r.reported = now;
   r.edges.store(0, std::memory_order_relaxed);
   r.fired = (r.events & EPOLLONESHOT) != 0;
-  if (r.fired) cool(set_, r);
-  else rotate(set_, r);
+  if (r.fired)
+    cool(set_, r);
+  else
+    rotate(set_, r);
   return false;
 }
 
@@ -252,8 +257,10 @@ long SetWait::wait() {
     epoch_ += armed.epochs;
     if (armed.due) continue;
     uint64_t longest = deadline_.left_for_sleep_ns();
-    if (!armed.slices) slices_ = 0;
-    else longest = min_of(longest, min_of(static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u), kLongestSliceNs));
+    if (!armed.slices)
+      slices_ = 0;
+    else
+      longest = min_of(longest, min_of(static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u), kLongestSliceNs));
     const long result = sleep(longest);
     if (result < 0) return result;
     kernel_answered = result > 0;
@@ -270,7 +277,8 @@ long SetWait::run() {
 
 long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
   SetUse set(epoll_fd);
-  if (!set || room <= 0 || !events || !valid_timeout(timeout)) return sys::blocking_epoll_pwait(epoll_fd, events, room, timeout, mask);
+  if (!set || room <= 0 || !events || !valid_timeout(timeout))
+    return sys::blocking_epoll_pwait(epoll_fd, events, room, timeout, mask);
   if (set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
   return SetWait(*set, epoll_fd, events, room, timeout, mask).run();
 }

@@ -16,7 +16,8 @@ long kernel_control(int epoll_fd, int operation, int fd, epoll_event* event) {
 // On the kernel for good: its own registration stays right for ever.
 bool settled(const Connection& connection) {
   const Side& side = *connection.side;
-  if (!__atomic_load_n(&connection.in, __ATOMIC_ACQUIRE)) return side.plain.load(std::memory_order_relaxed) != Reason::none;
+  if (!__atomic_load_n(&connection.in, __ATOMIC_ACQUIRE))
+    return side.plain.load(std::memory_order_relaxed) != Reason::none;
   return side.in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          side.out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
 }
@@ -152,8 +153,10 @@ long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   const long result = kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
   if (result != 0) return result;
   // A handler inside its own thread's change of the lists: the record stays, silent, until the descriptor is closed.
-  if (registry.nested() || lock.nested()) r->fired = true;
-  else unlink(*r);
+  if (registry.nested() || lock.nested())
+    r->fired = true;
+  else
+    unlink(*r);
   return 0;
 }
 
@@ -181,7 +184,8 @@ void note_epoll_created(int fd) {
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
   if (operation == EPOLL_CTL_ADD && epoll_set_of(fd)) note_set_watched(fd);
   Pin connection(fd);
-  const bool understood = operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
+  const bool understood =
+      operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
   if (!connection || !understood) return kernel_control(epoll_fd, operation, fd, event);
   SetUse set(epoll_fd);
   if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
@@ -237,8 +241,10 @@ void readiness_channel_appeared(Connection& connection) {
       if (r->mode.load(std::memory_order_relaxed) != Mode::native) continue;
       const bool sleepers = r->set->asleep.load(std::memory_order_relaxed) > 0;
       switch_to_tagged(*r, epoll_fd, sleepers ? Kick::yes : Kick::no);
-      if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) heat_up(*r);
-      else unchangeable = r->handle;
+      if (r->mode.load(std::memory_order_relaxed) == Mode::tagged)
+        heat_up(*r);
+      else
+        unchangeable = r->handle;
     }
   }
   if (unchangeable >= 0) make_plain(connection, unchangeable, Reason::epoll_inherited);

@@ -1,5 +1,5 @@
-// Sets that somebody else may wait on: nested in poll, select or another set, or shared over a fork. Their connections are the
-// kernel's, because only the kernel can wake such a waiter. Any thread.
+// Sets that somebody else may wait on: nested in poll, select or another set, or shared over a fork. Their connections
+// are the kernel's, because only the kernel can wake such a waiter. Any thread.
 #include <cerrno>
 #include <new>
 
@@ -45,8 +45,10 @@ bool held_for_fork = false;  // between before and after only one thread is here
 }  // namespace
 
 void leave(Connection& connection, int fd, Reason reason) {
-  if (has_channel(connection)) retreat(connection, fd, reason);
-  else make_plain(connection, fd, reason);
+  if (has_channel(connection))
+    retreat(connection, fd, reason);
+  else
+    make_plain(connection, fd, reason);
 }
 
 void note_set_watched(int epoll_fd) {

@@ -1,5 +1,6 @@
 // Which registrations are looked at, what is due for report, and how they are armed when nobody looks any more.
-// Any thread. Takes a set's lock, never the registry's. Makes raw calls only, and only through look() and arm_registered().
+// Any thread. Takes a set's lock, never the registry's. Makes raw calls only, and only through look() and
+// arm_registered().
 #include "readiness/epoll_set.h"
 #include "readiness/events.h"
 #include "readiness/readiness.h"
@@ -130,8 +131,9 @@ void rotate(EpollSet& set, Registration& r) {
   append_hot(set, r);
 }
 
-// Level triggered: what is true. Edge triggered: all that is true, if something of it is news. ep_poll_callback: news is a
-// wake-up whose key meets the interest: bytes arrived, bytes were consumed (a buffer was freed), the end came nearer.
+// Level triggered: what is true. Edge triggered: all that is true, if something of it is news. ep_poll_callback: news
+// is a wake-up whose key meets the interest: bytes arrived, bytes were consumed (a buffer was freed), the end came
+// nearer.
 uint32_t due(Registration& r, Glance& now) {
   now = r.looked;
   if (r.fired) return 0;

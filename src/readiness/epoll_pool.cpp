@@ -1,6 +1,7 @@
 // Where epoll sets and registrations live: chunks of raw mmap, never unmapped. Any thread; the slow paths take a lock.
-#include <new>
 #include <sys/mman.h>
+
+#include <new>
 
 #include "readiness/epoll_set.h"
 #include "readiness/readiness.h"
@@ -123,7 +124,8 @@ void free_registration(Registration& registration) {
 
 uint64_t tag_of(const Registration& registration) {
   const uint32_t generation = registration.generation.load(std::memory_order_relaxed) & kGenerationMask;
-  return static_cast<uint64_t>(cookie.load(std::memory_order_relaxed)) << 32 | generation << kIndexBits | registration.index;
+  return static_cast<uint64_t>(cookie.load(std::memory_order_relaxed)) << 32 | generation << kIndexBits |
+         registration.index;
 }
 
 bool is_tag(uint64_t data) { return data >> 32 == cookie.load(std::memory_order_relaxed); }
@@ -136,7 +138,8 @@ Registration* registration_of(uint64_t tag, const EpollSet& set) {
   return found.set == &set && tag_of(found) == tag ? &found : nullptr;
 }
 
-// The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was held.
+// The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
+// held.
 void reset_sets_in_child() {
   new (&set_pool_lock) FamilyLock;
   for_each_set([](EpollSet& set) {

@@ -1,6 +1,7 @@
-// What the library remembers of an epoll set: the program's interest in connections of ours. The set itself stays the kernel's.
-// Two locks: registry_lock (who is registered where), then the set's lock (interest and heat), then a connection's locks.
-// No lock is held while sleeping or spinning. Sets and registrations are type-stable: a stale pointer meets another generation.
+// What the library remembers of an epoll set: the program's interest in connections of ours. The set itself stays the
+// kernel's. Two locks: registry_lock (who is registered where), then the set's lock (interest and heat), then a
+// connection's locks. No lock is held while sleeping or spinning. Sets and registrations are type-stable: a stale
+// pointer meets another generation.
 #pragma once
 
 #include "descriptors/table.h"
@@ -64,14 +65,14 @@ struct EpollSet {
   Registration* hot_first;           // under the lock
   Registration* hot_last;
   uint32_t hot_count;
-  bool memory_first;                 // who may fill the caller's array first: changes when somebody filled it
-  Registration* members;             // under registry_lock
+  bool memory_first;      // who may fill the caller's array first: changes when somebody filled it
+  Registration* members;  // under registry_lock
   uint32_t pass;
-  std::atomic<int> fd;               // a descriptor of the set, as last used
-  int creator;                       // process id
-  std::atomic<bool> inherited;       // made before a fork, and the creator may still use it
-  std::atomic<bool> emptied;         // inherited: its connections went back to the kernel
-  std::atomic<bool> watched;         // by poll, select or another epoll set: holds native registrations only
+  std::atomic<int> fd;          // a descriptor of the set, as last used
+  int creator;                  // process id
+  std::atomic<bool> inherited;  // made before a fork, and the creator may still use it
+  std::atomic<bool> emptied;    // inherited: its connections went back to the kernel
+  std::atomic<bool> watched;    // by poll, select or another epoll set: holds native registrations only
   History history;
 };
 
@@ -96,10 +97,11 @@ class SetUse {
 
 EpollSet* allocate_set();
 void drop_set(EpollSet& set);
-Registration* allocate_registration();           // under registry_lock, not nested
+Registration* allocate_registration();               // under registry_lock, not nested
 void free_registration(Registration& registration);  // the same
 
-// A tag cannot be told from the program's data by the kernel, so its upper half is random and no pointer or small number.
+// A tag cannot be told from the program's data by the kernel, so its upper half is random and no pointer or small
+// number.
 uint64_t tag_of(const Registration& registration);
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life

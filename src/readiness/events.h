@@ -1,13 +1,15 @@
 // Readiness bits, the same for poll and epoll, and what a ring's bells can announce of them. Constants only.
 #pragma once
 
-#include <cstdint>
 #include <poll.h>
 #include <sys/epoll.h>
 
+#include <cstdint>
+
 namespace shunt {
 
-static_assert(POLLIN == EPOLLIN && POLLPRI == EPOLLPRI && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP);
+static_assert(POLLIN == EPOLLIN && POLLPRI == EPOLLPRI && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
+              POLLHUP == EPOLLHUP);
 static_assert(POLLRDNORM == EPOLLRDNORM && POLLRDBAND == EPOLLRDBAND && POLLWRNORM == EPOLLWRNORM &&
               POLLWRBAND == EPOLLWRBAND && POLLRDHUP == EPOLLRDHUP);
 

@@ -1,8 +1,9 @@
 // poll and ppoll. Connections with a channel are answered from memory, all other descriptors by the kernel.
 // Any thread, signal handlers included. Sleeps in libc's ppoll with no lock held.
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <new>
-#include <sys/resource.h>
 
 #include "descriptors/table.h"
 #include "readiness/deadline.h"
@@ -29,10 +30,10 @@ short both(short a, short b) { return static_cast<short>(a & b); }
 struct Watched {
   alignas(Pin) unsigned char pin_memory[sizeof(Pin)];
   nfds_t index;
-  Glance seen;         // taken before the last look
-  uint32_t empty;      // wake-ups in a row for which look() found no cause
-  uint32_t mutes;      // sleeps in a row that left this one out
-  short bits;          // what the last look found
+  Glance seen;     // taken before the last look
+  uint32_t empty;  // wake-ups in a row for which look() found no cause
+  uint32_t mutes;  // sleeps in a row that left this one out
+  short bits;      // what the last look found
   short armed;
   bool on_ring, muted;
 
@@ -42,13 +43,22 @@ struct Watched {
 
 class PollWait {
  public:
-  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, pollfd* kernel, Watched* watched, size_t room)
-      : fds_(fds), count_(count), timeout_(timeout), mask_(mask), kernel_(kernel), watched_(watched), deadline_(timeout) {
+  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, pollfd* kernel, Watched* watched,
+           size_t room)
+      : fds_(fds),
+        count_(count),
+        timeout_(timeout),
+        mask_(mask),
+        kernel_(kernel),
+        watched_(watched),
+        deadline_(timeout) {
     for (nfds_t i = 0; i < count && watched_count_ < room; ++i) {
       if (!is_connection(fds[i].fd)) continue;
       Watched& w = *new (&watched_[watched_count_]) Watched{};
-      if (*new (w.pin_memory) Pin(fds[i].fd)) w.index = i, ++watched_count_;
-      else w.pin().~Pin();
+      if (*new (w.pin_memory) Pin(fds[i].fd))
+        w.index = i, ++watched_count_;
+      else
+        w.pin().~Pin();
     }
   }
   ~PollWait() {
@@ -87,7 +97,7 @@ class PollWait {
   pollfd* kernel_;  // what the kernel is asked, and its answers
   Watched* watched_;
   size_t watched_count_ = 0;
-  nfds_t others_ = 0;    // entries that the kernel answers
+  nfds_t others_ = 0;      // entries that the kernel answers
   long kernel_ready_ = 0;  // entries of kernel_ with an answer
   uint32_t slices_ = 0;
   Deadline deadline_;
@@ -130,8 +140,8 @@ long PollWait::collect(bool kernel_answered) {
     return ready + kernel;
   }
   fill_kernel();
-  // do_poll: what is ready comes before a pending signal. With nothing ready a signal that the mask lets in is EINTR, even
-  // with a timeout of zero.
+  // do_poll: what is ready comes before a pending signal. With nothing ready a signal that the mask lets in is EINTR,
+  // even with a timeout of zero.
   const bool signals_matter = ready == 0 && mask_ != nullptr;
   if (others_ == 0 && !signals_matter) return ready;
   const long kernel = ask_kernel(signals_matter);
@@ -191,7 +201,8 @@ uint64_t PollWait::prepare_sleep() {
     }
     short asked = both(events, POLLRDHUP | POLLPRI);
     if (w.armed != 0) asked |= POLLIN;
-    if ((w.armed & POLLOUT) && w.connection().side->out_flow.load(std::memory_order_relaxed) != Flow::ring) asked |= POLLOUT;
+    if ((w.armed & POLLOUT) && w.connection().side->out_flow.load(std::memory_order_relaxed) != Flow::ring)
+      asked |= POLLOUT;
     kernel_[w.index] = {entry(w).fd, asked, 0};
   });
   return longest;
@@ -214,7 +225,9 @@ long PollWait::sleep() {
     longest = min_of(longest, deadline_.left_ns());
     const timespec timeout = to_timespec(longest);
     count(totals.sleeps);
-    result = watch_.interrupted() ? -EINTR : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_);
+    result = watch_.interrupted()
+                 ? -EINTR
+                 : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_);
   }
   each_on_ring([](Watched& w) {
     if (w.armed != 0) disarm(w.connection(), w.armed);
@@ -252,8 +265,10 @@ long PollWait::run() {
 size_t connections_among(const pollfd* fds, nfds_t count) {
   size_t ours = 0;
   for (nfds_t i = 0; i < count; ++i) {
-    if (is_connection(fds[i].fd)) ++ours;
-    else if (EpollSet* set = epoll_set_of(fds[i].fd); set && !set->watched.load(std::memory_order_relaxed)) note_set_watched(fds[i].fd);
+    if (is_connection(fds[i].fd))
+      ++ours;
+    else if (EpollSet* set = epoll_set_of(fds[i].fd); set && !set->watched.load(std::memory_order_relaxed))
+      note_set_watched(fds[i].fd);
   }
   return ours;
 }

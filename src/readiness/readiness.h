@@ -1,12 +1,13 @@
-// poll, select and epoll over descriptors of which some are on the rings: three faces of look() (connection/connection.h).
-// Any thread. Results ≥ 0 or −errno, as the system call's.
+// poll, select and epoll over descriptors of which some are on the rings: three faces of look()
+// (connection/connection.h). Any thread. Results ≥ 0 or −errno, as the system call's.
 #pragma once
 
-#include <csignal>
-#include <ctime>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+
+#include <csignal>
+#include <ctime>
 
 namespace shunt {
 

@@ -1,7 +1,9 @@
-// select and pselect, as poll over the descriptors in the sets. The kernel's own call unless one of them is a connection of ours.
-// Any thread, signal handlers included. Never reads or writes more of the sets than the kernel would.
-#include <cerrno>
+// select and pselect, as poll over the descriptors in the sets. The kernel's own call unless one of them is a
+// connection of ours. Any thread, signal handlers included. Never reads or writes more of the sets than the kernel
+// would.
 #include <sys/resource.h>
+
+#include <cerrno>
 
 #include "descriptors/table.h"
 #include "readiness/deadline.h"
@@ -50,7 +52,8 @@ long kernel_select(const Sets& sets, int count, const timespec* timeout, const s
   } with_size{mask, sizeof(uint64_t)};
   timespec copy{};
   if (timeout) copy = *timeout;
-  const long result = sys::raw(SYS_pselect6, count, sets.read, sets.write, sets.except, timeout ? &copy : nullptr, &with_size);
+  const long result =
+      sys::raw(SYS_pselect6, count, sets.read, sets.write, sets.except, timeout ? &copy : nullptr, &with_size);
   if (left && timeout) *left = copy;
   return result;
 }
@@ -58,8 +61,10 @@ long kernel_select(const Sets& sets, int count, const timespec* timeout, const s
 bool any_of_ours(const Sets& sets) {
   bool ours = false;
   sets.each(min_of(sets.count, descriptors_in_use()), [&](int fd) {
-    if (is_connection(fd)) ours = true;
-    else if (EpollSet* set = epoll_set_of(fd); set && !set->watched.load(std::memory_order_relaxed)) note_set_watched(fd);
+    if (is_connection(fd))
+      ours = true;
+    else if (EpollSet* set = epoll_set_of(fd); set && !set->watched.load(std::memory_order_relaxed))
+      note_set_watched(fd);
   });
   return ours;
 }
@@ -91,12 +96,13 @@ struct Verdict {
 
 Verdict judge(const Sets& sets, const pollfd& entry) {
   if (entry.fd < 0) return {false, false, false};
-  return {(entry.revents & kSelectReadable) && Sets::has(sets.read, entry.fd), (entry.revents & kSelectWritable) && Sets::has(sets.write, entry.fd),
+  return {(entry.revents & kSelectReadable) && Sets::has(sets.read, entry.fd),
+          (entry.revents & kSelectWritable) && Sets::has(sets.write, entry.fd),
           (entry.revents & kSelectExceptional) && Sets::has(sets.except, entry.fd)};
 }
 
-// The number of bits that will be set, or −EBADF. Entries whose answer no set asked for (a hang-up of a descriptor in `except`
-// only) are left out of the next round: select would sleep on.
+// The number of bits that will be set, or −EBADF. Entries whose answer no set asked for (a hang-up of a descriptor in
+// `except` only) are left out of the next round: select would sleep on.
 long weigh(const Sets& sets, pollfd* entries, size_t used) {
   long bits = 0;
   for (size_t i = 0; i < used; ++i)
@@ -152,7 +158,8 @@ long select_by_poll(const Sets& sets, const sigset_t* mask, Deadline& deadline) 
 long wait_select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask,
                  timespec* left) {
   Sets sets{words_of(read), words_of(write), words_of(except), count};
-  if (count <= 0 || !valid_timeout(timeout) || !any_of_ours(sets)) return kernel_select(sets, count, timeout, mask, left);
+  if (count <= 0 || !valid_timeout(timeout) || !any_of_ours(sets))
+    return kernel_select(sets, count, timeout, mask, left);
   sets.count = cut_down(count);
   Deadline deadline(timeout);
   const long result = select_by_poll(sets, mask, deadline);
