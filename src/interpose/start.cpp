@@ -1,7 +1,7 @@
 // Start-up order, fork, and the end. Must not allocate; runs before main, on one thread.
 #include "interpose/start.h"
 
-#include <cstdlib>
+#include <cstring>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/auxv.h>
@@ -25,11 +25,22 @@ constinit Options options{};
 constinit char program[4096] = {};
 constinit std::atomic<bool> end_reported{false};
 
+void set_program(const char* path) {
+  for (size_t i = 0; i + 1 < sizeof program && path[i]; ++i) program[i] = path[i], program[i + 1] = '\0';
+}
+
+const char* file_name(const char* path) {
+  const char* slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+// The whole path of the executable; but a program of several names (by symbolic links) goes by the one it was called by.
 void read_program_path() {
   const long length = sys::raw(SYS_readlink, "/proc/self/exe", program, sizeof program - 1);
-  if (length > 0) return;
-  const char* name = program_invocation_name ? program_invocation_name : "";
-  for (size_t i = 0; i + 1 < sizeof program && name[i]; ++i) program[i] = name[i];
+  program[length > 0 ? length : 0] = '\0';
+  const auto* called = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  const bool is_name = called && strncmp(called, "/dev/fd/", 8) != 0 && strncmp(called, "/proc/", 6) != 0;
+  if (is_name && strcmp(file_name(called), file_name(program)) != 0) set_program(called);
 }
 
 void set_behaviour() {

@@ -72,6 +72,7 @@ SHUNT_WRAPPER(long, syscall, (long number, long a, long b, long c, long d, long 
       SHUNT_AS(splice);
       SHUNT_AS(socket);
       SHUNT_AS(socketpair);
+      SHUNT_AS(bind);
       SHUNT_AS(connect);
       SHUNT_AS(accept);
       SHUNT_AS(accept4);
