@@ -248,7 +248,7 @@ long SetWait::wait() {
     // A mask of its own holds in the kernel's sleep only, so there is no spinning with it.
     if (!mask_) {
       if (spin()) {
-        kernel_answered = count_ > 0;
+        kernel_answered = true;  // it has been asked since the call began
         continue;
       }
       if (watch_.interrupted()) return -EINTR;

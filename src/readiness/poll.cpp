@@ -158,6 +158,8 @@ bool PollWait::spin() {
   Watched* first = nullptr;
   each_on_ring([&](Watched& w) { first = first ? first : &w; });
   if (!first) return false;
+  fill_kernel();
+  kernel_ready_ = 0;
   const size_t glances = min_of(watched_count_, kMostGlances);
   const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
   uint64_t kernel_look_at = cycles() + pause;
@@ -167,7 +169,9 @@ bool PollWait::spin() {
     if (others_ == 0) return false;
     const uint64_t now = cycles();
     if (now < kernel_look_at) return false;
-    if (ask_kernel(false) > 0) return true;
+    kernel_ready_ = ask_kernel(false);
+    if (kernel_ready_ > 0) return true;
+    kernel_ready_ = 0;
     const uint64_t cost = cycles() - now;  // of a long list: asking must not be all we do
     kernel_look_at = now + cost + (cost > pause ? cost : pause);
     return false;
@@ -247,13 +251,16 @@ long PollWait::run() {
     const long ready = collect(kernel_answered);
     if (ready < 0) return ready;
     if (ready > 0) return publish(), ready;
-    if (kernel_answered) note_empty_wakes();
+    note_empty_wakes();
     if (deadline_.left_ns() == 0) return publish(), 0;
     if (watch_.interrupted()) return -EINTR;
     kernel_answered = false;
     // A mask of its own holds in the kernel's sleep only, so there is no spinning with it.
     if (!mask_) {
-      if (spin()) continue;
+      if (spin()) {
+        kernel_answered = true;  // it has been asked since the call began
+        continue;
+      }
       if (watch_.interrupted()) return -EINTR;
     }
     const long result = sleep();
