@@ -48,7 +48,8 @@ bool leave_incoming(Connection& c, int fd) {
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
-  while (const uint32_t bells = flow == Flow::ring ? outstanding_bells(c) : 0)
+  // The freeze makes the count final, and every counted bell has been sent.
+  while (const uint32_t bells = flow == Flow::ring ? bells_until(c, c.in->bells_rung.load(memory_order_acquire)) : 0)
     if (take_bells(c, fd, bells) <= 0) break;
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
   return true;

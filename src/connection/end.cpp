@@ -50,7 +50,7 @@ long end_of_stream(Connection& c, int fd, bool nested) {
     return -EAGAIN;
   }
   if (refresh_tail(c, nested)) return -ERESTART;  // written just before the end
-  if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return -ERESTART;
+  if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return -EAGAIN;  // the rest is in the kernel
   if (!(kernel & POLLHUP) || !pending_reset(c, (kernel & POLLERR) != 0)) return 0;
   c.side->end_reported = true;
   return -ECONNRESET;

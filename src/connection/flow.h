@@ -18,8 +18,15 @@ bool refresh_tail(Connection& connection, bool nested);
 uint64_t take_from_ring(Connection& connection, Cursor to, uint64_t bytes, bool peek, bool nested);
 // Takes at most as many bells as are known to be outstanding. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
-inline uint32_t outstanding_bells(const Connection& connection) {
-  return connection.in->bells_rung.load(std::memory_order_acquire) - connection.side->bells_taken;
+// Bells up to `count` (an absolute number of the peer's) that have not been taken yet.
+inline uint32_t bells_until(const Connection& connection, uint32_t count) {
+  const auto bells = static_cast<int32_t>(count - connection.side->bells_taken);
+  return bells > 0 ? static_cast<uint32_t>(bells) : 0;
+}
+// The outgoing direction is frozen and bytes of it have yet to go back through the kernel: who sleeps must also wait for room there.
+inline bool putback_pending(const Connection& connection) {
+  return connection.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
+         connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen;
 }
 
 // ---- outgoing; under write_lock
@@ -56,17 +63,18 @@ void note_demotion(Connection& connection, Reason reason);
 // While the outgoing ring's critical section runs, a retreating peer waits for it (asymmetric with its membarrier).
 class Writing {
  public:
-  explicit Writing(Direction& out) : out_(out) {
+  explicit Writing(Direction& out) : out_(out), outer_(out.writing.load(std::memory_order_relaxed)) {
     out_.writing.store(1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
-  ~Writing() { out_.writing.store(0, std::memory_order_release); }
+  ~Writing() { out_.writing.store(outer_, std::memory_order_release); }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   bool asked() const { return out_.ask.load(std::memory_order_relaxed) != Ask::nothing; }
 
  private:
   Direction& out_;
+  uint32_t outer_;  // nonzero in a signal handler inside its own thread's section: that one is not over yet
 };
 
 }  // namespace shunt

@@ -31,10 +31,12 @@ void advance_incoming(Connection& c, int fd) {
     const uint64_t head = side.head.load(memory_order_relaxed);
     if (fence < head) return break_connection(c, fd);
     if (fence > head) return;
-    while (const uint32_t bells = outstanding_bells(c)) {
+    // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
+    if (side.space_sleepers.load(memory_order_acquire) > 0) return;
+    while (const uint32_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed))) {
       const long taken = take_bells(c, fd, bells);
-      if (taken == -EAGAIN) return;  // an honest peer's bells have all arrived: look again later
-      if (taken <= 0) break;
+      if (taken == -EAGAIN) return;  // the last one is on its way
+      if (taken <= 0) break;         // it will never come: the end
     }
     side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
     c.in->passed.store(2, memory_order_release);

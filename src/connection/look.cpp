@@ -95,7 +95,12 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       if (c.in->stage.load(memory_order_acquire) == Stage::ring) return Armed::slices;  // old readers have yet to come back
       return Armed::sleep;  // the kernel's own readiness wakes us
     }
-    bells = outstanding_bells(c);
+    if (putback_pending(c)) return Armed::slices;
+    if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
+      // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
+      return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, lock.nested()) ? Armed::slices : Armed::sleep;
+    }
+    bells = c.in->bells_rung.load(memory_order_acquire);
     if ((events & POLLIN) || side.data_sleepers.load(memory_order_relaxed) > 0 || c.registrations.load(memory_order_relaxed))
       set_arm(c.in->data_arm, side.data_arm_sequence);
   }
@@ -106,7 +111,8 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   }
   full_barrier();  // SYNC: the sleeper's half of the Dekker pair; the waker's is FamilyLock::unlock()
   // A set's edge has been delivered by the arrival of a bell; it need not be taken unless they pile up.
-  if (bells == 0 || (registered && bells < 16)) return Armed::sleep;
+  if (registered && c.in->bells_rung.load(memory_order_relaxed) - side.bells_taken < 4) return Armed::sleep;
+  if (bells == side.bells_taken) return Armed::sleep;
 
   // Somebody else's condition true: his bell must stay.
   const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);
@@ -118,8 +124,8 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     if (used * 4 <= class_bytes(side.out_map.ring_class)) return Armed::slices;
   }
   if (data && !sets_look) return Armed::slices;
-  bells = min_of(bells, outstanding_bells(c));
-  if (bells > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) take_bells(c, fd, bells);
+  if (const uint32_t old = bells_until(c, bells); old > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring)
+    take_bells(c, fd, old);
   return Armed::sleep;
 }
 

@@ -28,11 +28,29 @@ bool peer_attached(const Connection& c) {
   return header->attached.load(memory_order_acquire) != 0;  // SYNC: pairs with the connector's release in attach
 }
 
-// One bell, if the rule allows it: never behind a data byte. False: nobody can be asleep.
+// A bell never lies behind a data byte: either the reader is past the up-fence, or nothing lies unread.
+bool may_ring(const Connection& c, int fd) {
+  return c.out->passed.load(memory_order_acquire) != 0 || kernel_queue_empty(fd);
+}
+
+// Publishes the count of bells before the byte. SYNC: release, pairs with the acquire of bells_rung in arm_events().
+void publish_bells(Connection& c, uint32_t by) {
+  c.side->bells_rung.fetch_add(by, memory_order_relaxed);
+  uint32_t rung;
+  do {
+    rung = c.side->bells_rung.load(memory_order_relaxed);
+    c.out->bells_rung.store(rung, memory_order_release);
+  } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
+}
+
+// One bell. False: the kernel has no room for it (a tiny SO_SNDBUF full of bells), so it was neither sent nor counted.
 bool send_bell(Connection& c, int fd) {
-  if (c.out->passed.load(memory_order_acquire) == 0 && !kernel_queue_empty(fd)) return false;
-  c.out->bells_rung.store(++c.side->bells_rung, memory_order_release);  // SYNC: before the byte; pairs with outstanding_bells()
-  sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  publish_bells(c, 1);
+  const long sent = sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent == -EAGAIN || sent == -ENOMEM || sent == -ENOBUFS) {
+    publish_bells(c, ~uint32_t{0});
+    return false;
+  }
   count(totals.bells);
   return true;
 }
@@ -134,17 +152,25 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
   if (flow == Flow::ring) {
     if (old_readers) return false;
+    const bool last_bell = may_ring(c, fd);
+    if (last_bell && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;  // room for it first
     Writing writing(*c.out);
     if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
-    send_bell(c, fd);
     c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
+    c.out->bells_final.store(side.bells_rung.load(memory_order_relaxed) + last_bell, memory_order_relaxed);
+    // The stage before its bell: whoever the bell wakes must see what it announces.
+    c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
+    side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+    if (last_bell) send_bell(c, fd);
   } else {
     c.out->kernel_total.store(side.kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
     c.out->demote_at.store(0, memory_order_relaxed);
   }
-  // SYNC: pairs with advance_incoming(). Without it the peer goes on as before the up-fence, which is right too.
-  if (!old_readers) c.out->stage.store(Stage::kernel_again, memory_order_release);
-  side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  if (flow == Flow::kernel) {
+    // SYNC: pairs with advance_incoming(). Without it the peer goes on as before the up-fence, which is right too.
+    if (!old_readers) c.out->stage.store(Stage::kernel_again, memory_order_release);
+    side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  }
   note_demotion(c, reason);
   return true;
 }
@@ -202,7 +228,7 @@ void ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atom
   if (writing.asked()) return;
   const uint32_t word = arm.load(memory_order_relaxed);
   if (!(word & 1) || word == rung.load(memory_order_relaxed)) return;
-  if (send_bell(c, fd)) rung.store(word, memory_order_relaxed);
+  if (may_ring(c, fd) && send_bell(c, fd)) rung.store(word, memory_order_relaxed);
 }
 
 }  // namespace

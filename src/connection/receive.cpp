@@ -1,6 +1,7 @@
 // One receiving call, from wherever its bytes are: the kernel before the fence, the ring, the kernel again.
 // Any thread, signal handlers included. Sleeps only in BlockingWait or in the kernel's own call, with no lock held.
 #include <cerrno>
+#include <sys/ioctl.h>
 
 #include "connection/flow.h"
 #include "connection/kernel_io.h"
@@ -39,21 +40,25 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
 // With a channel, before the up-fence was reached.
 long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   Side& side = *c.side;
-  uint64_t limit = request.bytes;
-  const bool was_fenced = c.in->stage.load(memory_order_acquire) != Stage::kernel;
-  if (was_fenced) {
+  // Counted before the look at the fence: what lies there now came before any fence, so it is all data.
+  int queued = 0;
+  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  uint64_t limit = min_of(request.bytes, static_cast<size_t>(queued));
+  if (c.in->stage.load(memory_order_acquire) != Stage::kernel) {
     if (side.kernel_readers.load(memory_order_acquire) > 0) return -EAGAIN;  // they have bytes that are not counted yet
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
-    limit = min_of(limit, total > received ? total - received : 0);
+    limit = min_of<uint64_t>(min_of<uint64_t>(request.bytes, total > received ? total - received : 0), static_cast<uint64_t>(queued));
   }
-  long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
-  const bool fenced = c.in->stage.load(memory_order_acquire) != Stage::kernel;
-  if (got > 0 && (request.flags & MSG_PEEK)) return fenced && !was_fenced ? kTryAgain : got;
-  if (got > 0) {
-    got = account_kernel_bytes(c, got);
-    return got == 0 ? kTryAgain : got;
+  if (limit > 0) {
+    const long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
+    if (got > 0 && !(request.flags & MSG_PEEK)) side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
+    return got;
   }
-  if ((got == 0 && request.bytes > 0) || got == -ECONNRESET) {
+  if (queued > 0) return request.bytes == 0 ? 0 : -EAGAIN;
+  char byte;
+  const long got = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got > 0) return kTryAgain;
+  if (got == 0 || got == -ECONNRESET) {
     // The end, unless the fence was placed since: then the ring has the rest.
     advance_incoming(c, fd);
     if (side.in_flow.load(memory_order_relaxed) != Flow::kernel) return kTryAgain;
@@ -92,7 +97,9 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         return read_before_fence(c, fd, request);
       case Flow::ring: {
         const long got = read_ring(c, fd, request, lock.nested(), ask_kernel);
+        const bool nested = lock.nested();
         lock.release();
+        if (nested) full_barrier();  // the outer section has not unlocked yet
         if (got > 0) ring_if_space_wanted(c, fd);
         return got;
       }
@@ -104,7 +111,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         break;
     }
   }
-  return read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+  return read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
 }
 
 // The end that reads but never writes places its own fence and follows the peer's demotion here.
@@ -140,7 +147,8 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       request.message = nullptr;
       continue;
     }
-    if (got == -EAGAIN && !nonblocking && !candidate && side.in_flow.load(memory_order_relaxed) != Flow::kernel_again) {
+    if (got == -EAGAIN && !nonblocking && !candidate &&
+        (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c))) {
       got = waiting.for_data(c, fd);
       if (got == 0) continue;
     }

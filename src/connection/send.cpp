@@ -83,8 +83,10 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     case Flow::ring: {
       if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
       if (const long dead = check_alive(c, fd, request.flags); dead < 0) return dead;
-      const long sent = write_ring(c, request, lock.nested());
+      const bool nested = lock.nested();
+      const long sent = write_ring(c, request, nested);
       lock.release();
+      if (nested) full_barrier();  // the outer section has not unlocked yet
       if (sent > 0) ring_if_data_wanted(c, fd);
       return sent;
     }

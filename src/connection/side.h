@@ -43,7 +43,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> tail;             // ring bytes published; commit_cursor
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
-  uint32_t bells_rung;
+  std::atomic<uint32_t> bells_rung;       // one fetch_add per bell: a handler on this thread may ring in between
   std::atomic<uint32_t> rung_for_data, rung_for_space;  // atomic: the arm words last answered with a bell
   uint32_t space_arm_sequence;
   std::atomic<uint64_t> kernel_sent;      // atomic: bytes written to the kernel before the ring

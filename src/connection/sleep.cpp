@@ -78,6 +78,7 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
   // On the ring data and space are both announced by a bell, that is by readability. In a slice the socket may be readable all the time.
   short wanted = POLLIN | POLLRDHUP;
   if (armed == Armed::slices) wanted = 0;
+  if (putback_pending(c)) wanted = POLLOUT;
   if (events == POLLOUT && c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) wanted = POLLOUT;
   pollfd item{fd, wanted, 0};
   count(totals.sleeps);

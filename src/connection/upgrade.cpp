@@ -28,15 +28,17 @@ void adopt(Connection& c, uint8_t* base) {
   c.in_region = base + (1 - outgoing) * kRegionBytes;
   readiness_hooks.channel_appeared(c);
   // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
+  c.in->old_readers.store(1, memory_order_relaxed);
   c.channel.store(base, memory_order_seq_cst);
-  if (c.side->kernel_readers.load(memory_order_seq_cst) > 0) c.in->old_readers.store(1, memory_order_relaxed);
+  if (c.side->kernel_readers.load(memory_order_seq_cst) == 0) c.in->old_readers.store(0, memory_order_relaxed);
 }
 
-// Closes the door for kernel writes, if none is in flight and nobody else has the socket.
+// Closes the door for kernel calls, if no write and at most one read (the attaching one, or a blocked one) is in flight and nobody else has the
+// socket. Two old readers could not tell whose bytes came first, so they could not trim their bells.
 bool close_door(Connection& c) {
   if (c.side->holders.load(memory_order_relaxed) != 1 || has_channel(c)) return false;
   c.changing.store(true, memory_order_seq_cst);
-  if (c.side->kernel_writers.load(memory_order_seq_cst) == 0) return true;
+  if (c.side->kernel_writers.load(memory_order_seq_cst) == 0 && c.side->kernel_readers.load(memory_order_seq_cst) <= 1) return true;
   c.changing.store(false, memory_order_release);
   return false;
 }
@@ -126,26 +128,26 @@ void take_offer(Connection& c, msghdr& message) {
   message.msg_flags &= ~MSG_CTRUNC;
 }
 
-bool begin_kernel_write(Connection& c) {
-  // SYNC: seq_cst, pairs with close_door() and adopt().
-  c.side->kernel_writers.fetch_add(1, memory_order_seq_cst);
+namespace {
+
+// Counts a kernel call in `calls` unless the door is closed. SYNC: seq_cst, pairs with close_door() and adopt().
+bool begin_kernel_call(Connection& c, std::atomic<uint32_t>& calls) {
+  calls.fetch_add(1, memory_order_seq_cst);
   if (!c.changing.load(memory_order_seq_cst) && !c.channel.load(memory_order_seq_cst)) return true;
-  end_kernel_write(c);
+  calls.fetch_sub(1, memory_order_seq_cst);
   Locked wait_for_the_change(upgrade_lock);
-  if (!wait_for_the_change.nested()) return false;
-  c.side->kernel_writers.fetch_add(1, memory_order_seq_cst);  // a handler inside its own thread's upgrade: the fence comes later
+  if (!wait_for_the_change.nested() || has_channel(c)) return false;
+  calls.fetch_add(1, memory_order_seq_cst);  // a handler inside its own thread's upgrade: the fence comes later
   return true;
 }
 
+}  // namespace
+
+bool begin_kernel_write(Connection& c) { return begin_kernel_call(c, c.side->kernel_writers); }
+
 void end_kernel_write(Connection& c) { c.side->kernel_writers.fetch_sub(1, memory_order_seq_cst); }
 
-bool begin_kernel_read(Connection& c) {
-  // SYNC: seq_cst, pairs with adopt().
-  c.side->kernel_readers.fetch_add(1, memory_order_seq_cst);
-  if (!c.channel.load(memory_order_seq_cst)) return true;
-  c.side->kernel_readers.fetch_sub(1, memory_order_seq_cst);
-  return false;
-}
+bool begin_kernel_read(Connection& c) { return begin_kernel_call(c, c.side->kernel_readers); }
 
 void end_kernel_read(Connection& c) {
   if (c.side->kernel_readers.fetch_sub(1, memory_order_seq_cst) == 1 && has_channel(c))

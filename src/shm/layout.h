@@ -42,6 +42,7 @@ struct Direction {
   std::atomic<uint64_t> demote_at;           // down-fence: ring position after which X uses the kernel
   std::atomic<uint32_t> space_arm;           // (sequence << 1 | armed): X sleeps until this ring has space
   std::atomic<uint32_t> gone_writer;         // X closed, or shut its writing down (hint: the kernel decides)
+  std::atomic<uint32_t> bells_final;         // down-fence: bells_rung once the last bell is counted; published by stage
   // --- line 2: written by Y on every read, read by X when its known space runs out.
   alignas(kLine) std::atomic<uint64_t> head;  // bytes consumed. SYNC: release here / acquire in X's write
   // --- line 3: written by Y, seldom; X reads it on every write, so it stays in X's cache.
@@ -76,6 +77,7 @@ static_assert(offsetof(Direction, kernel_total) == 72);
 static_assert(offsetof(Direction, demote_at) == 80);
 static_assert(offsetof(Direction, space_arm) == 88);
 static_assert(offsetof(Direction, gone_writer) == 92);
+static_assert(offsetof(Direction, bells_final) == 96);
 static_assert(offsetof(Direction, head) == 128);
 static_assert(offsetof(Direction, data_arm) == 192);
 static_assert(offsetof(Direction, ask) == 196);
