@@ -38,7 +38,7 @@ class Report:
 
     def __init__(self, path, program=""):
         lines = Path(path).read_text().splitlines() if Path(path).exists() else []
-        self.lines = [line for line in map(json.loads, lines) if program in line["program"]]
+        self.lines = [line for line in map(json.loads, lines) if program in Path(line["program"]).name]
 
     @property
     def upgraded(self):

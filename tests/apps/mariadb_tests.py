@@ -29,6 +29,14 @@ def answers(session, way):
         ways.check_server(way, server)
 
 
+@app_test(*ways.SEEDS[:6])
+def answers_by_seed(session, way):
+    with MariaDB(session, way.server) as server:
+        for seed in range(10):
+            _expect_answers(server, way.client, seed, 80)
+        ways.check_server(way, server)
+
+
 @app_test(*ways.ALL)
 def errors(session, way):
     """The session goes on after each error, and the errors are the right ones."""

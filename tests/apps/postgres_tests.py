@@ -30,6 +30,16 @@ def answers(session, way):
         ways.check_server(way, server)
 
 
+@app_test(*ways.SEEDS)
+def answers_by_seed(session, way):
+    with Postgres(session, way.server) as server:
+        for seed in range(6):
+            _expect_answers(server, way.client, seed, 80)
+        expect_success(server.client(server.pgbench("-i", "-q"), way.client))
+        expect_success(server.client(server.pgbench("-n", "-S", "-C", "-c", "4", "-t", "20"), way.client))
+        ways.check_server(way, server)
+
+
 @app_test(*ways.ALL)
 def errors(session, way):
     """The session goes on after each error, and the errors are the right ones."""

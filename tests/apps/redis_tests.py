@@ -63,6 +63,15 @@ def command_line(session, way):
         ways.check_server(way, server)
 
 
+@app_test(*ways.SEEDS)
+def answers_by_seed(session, way):
+    """A connection leaves shared memory once in its life: many short ones, so that it happens at many places."""
+    with Redis(session, way.server) as server:
+        for seed, manner in enumerate(("blocking", "timeout", "epoll") * 3):
+            expect_success(server.client(server.check_arguments(seed, 300, "--largest", "100000", "--manner", manner), way.client))
+        ways.check_server(way, server)
+
+
 def _until(condition, seconds, what):
     deadline = time.monotonic() + seconds
     while not condition():

@@ -24,6 +24,8 @@ CHAOS = Way("chaos 1, 2", chaos(1), chaos(2))
 CHAOS_SERVER = Way("chaos 3, auto", chaos(3), AUTO)
 CHAOS_CLIENT = Way("eager, chaos 4", EAGER, chaos(4))
 
+SEEDS = tuple(Way(f"chaos {seed}, {seed + 100}", chaos(seed), chaos(seed + 100)) for seed in range(10, 22))
+
 ALL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, EAGERLY, CHAOS, CHAOS_SERVER, CHAOS_CLIENT)
 KILLS = (NEITHER, BOTH, CHAOS)
 
