@@ -89,7 +89,8 @@ void note_epoll(int fd) {
 }
 
 long epoll_ctl(int set, int operation, int fd, epoll_event* event) {
-  if (!epoll_set_of(set) || in_foreign_process()) return kPassOn;
+  // A set that we did not see made (exec, raw system call) must not hold a connection of ours unnoticed.
+  if ((!epoll_set_of(set) && !is_connection(fd)) || in_foreign_process()) return kPassOn;
   return control_epoll(set, operation, fd, event);
 }
 

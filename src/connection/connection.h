@@ -27,6 +27,7 @@ struct Connection {
   std::atomic<uint32_t> generation;   // of this slot: counts its lives
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
+  std::atomic<bool> sets_want_space;  // some registration asks for writability
   Tally tally;
   History data_history, space_history;
 };

@@ -105,7 +105,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       set_arm(c.in->data_arm, side.data_arm_sequence);
   }
   const bool others_want_space = side.space_sleepers.load(memory_order_relaxed) > 0;
-  if ((events & POLLOUT) || others_want_space || c.registrations.load(memory_order_relaxed)) {
+  if ((events & POLLOUT) || others_want_space || c.sets_want_space.load(memory_order_relaxed)) {
     Locked lock(side.write_lock);
     set_arm(c.out->space_arm, side.space_arm_sequence);
   }

@@ -104,6 +104,7 @@ Connection* allocate_connection() {
   connection->changing.store(false);
   connection->shared_over_fork.store(false);
   connection->registrations.store(nullptr);
+  connection->sets_want_space.store(false);
   connection->tally = {};
   connection->data_history = connection->space_history = {};
   connection->references.store(1);

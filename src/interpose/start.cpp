@@ -65,22 +65,23 @@ void set_behaviour() {
 bool register_membarrier() { return sys::raw(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0; }
 
 void before_any_fork() {
+  before_fork();  // the upgrade lock comes before readiness's registry lock, as in an upgrade
   readiness_before_fork();
-  before_fork();
 }
 
 void after_any_fork_in_parent() {
+  readiness_after_fork_in_parent();
   after_fork_in_parent();
   calls::spoil_all();
-  readiness_after_fork_in_parent();
 }
 
 void after_any_fork_in_child() {
+  forget_thread_id();
+  readiness_after_fork_in_child();
   after_fork_in_child();
   calls::spoil_all();
   handlers_after_fork_in_child();
   end_reported.store(false);
-  readiness_after_fork_in_child();
 }
 
 bool start(char** environment) {

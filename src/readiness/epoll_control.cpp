@@ -64,6 +64,11 @@ void note_request(Registration& r, const epoll_event& event) {
   r.data = event.data.u64;
   r.fired = r.kicked = false;
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
+  const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
+  if (r.events & EPOLLOUT)
+    r.connection->sets_want_space.store(true, std::memory_order_relaxed);
+  else if (only == &r && !r.next_of_connection)
+    r.connection->sets_want_space.store(false, std::memory_order_relaxed);
 }
 
 long add_native(int epoll_fd, int fd, epoll_event* event, Connection& connection, Reason reason) {
