@@ -23,7 +23,7 @@ namespace shunt::differential {
 namespace {
 
 constexpr int kWarmUpRounds = 6;
-constexpr int kAmpleBuffer = 212'992;  // the kernel doubles it: what a script has in flight fits, with its overhead
+constexpr int kAmpleBuffer = 212'992;  // the kernel doubles it
 
 volatile std::sig_atomic_t sigpipes = 0;
 void count_one(int) { sigpipes = sigpipes + 1; }
@@ -94,7 +94,7 @@ int epoll_of(int fd, uint32_t events) {
 void echo(int from, int to) {
   char word[8] = "warm-up";
   if (::write(from, word, sizeof word) != sizeof word) give_up("warm-up: write");
-  if (::read(to, word, sizeof word) != sizeof word) give_up("warm-up: read");
+  if (::recv(to, word, sizeof word, MSG_WAITALL) != sizeof word) give_up("warm-up: recv");
 }
 
 }  // namespace
@@ -105,7 +105,7 @@ void count_sigpipe() {
   ::sigaction(SIGPIPE, &action, nullptr);
 }
 
-Pair Pair::connected(const std::string& directory) {
+Pair Pair::connected(const std::string& directory, Room room) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string path = directory + "/socket";
@@ -125,23 +125,23 @@ Pair Pair::connected(const std::string& directory) {
     echo(acceptor, connector);
   }
   Pair pair;
-  pair.adopt(connector, acceptor);
+  pair.adopt(connector, acceptor, room);
   return pair;
 }
 
-Pair Pair::reference() {
+Pair Pair::reference(Room room) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) give_up("socketpair");
   Pair pair;
-  pair.adopt(ends[0], ends[1]);
+  pair.adopt(ends[0], ends[1], room);
   return pair;
 }
 
-void Pair::adopt(int connector, int acceptor) {
+void Pair::adopt(int connector, int acceptor, Room room) {
   ends_[0].fd = connector;
   ends_[1].fd = acceptor;
   for (End& end : ends_) {
-    ::setsockopt(end.fd, SOL_SOCKET, SO_SNDBUF, &kAmpleBuffer, sizeof kAmpleBuffer);
+    if (room == Room::ample) ::setsockopt(end.fd, SOL_SOCKET, SO_SNDBUF, &kAmpleBuffer, sizeof kAmpleBuffer);
     ::fcntl(end.fd, F_SETFL, O_RDWR | O_NONBLOCK);
     open_sets(end);
   }

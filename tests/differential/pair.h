@@ -17,11 +17,14 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
+// SO_SNDBUF: as the kernel makes it, or so large that what a script has in flight fits with its overhead.
+enum class Room { standard, ample };
+
 class Pair {
  public:
   // By connect and accept in `directory`, then echo rounds that give the library time to move it. May be on a ring.
-  static Pair connected(const std::string& directory);
-  static Pair reference();  // socketpair: the library leaves it alone
+  static Pair connected(const std::string& directory, Room room);
+  static Pair reference(Room room);  // socketpair: the library leaves it alone
 
   Pair(Pair&& other) noexcept;
   Pair& operator=(Pair&&) = delete;
@@ -38,7 +41,7 @@ class Pair {
     int edge = -1;
   };
   Pair() = default;
-  void adopt(int connector, int acceptor);
+  void adopt(int connector, int acceptor, Room room);
   void open_sets(End& end);
   void close_end(End& end);
 

@@ -5,17 +5,27 @@
 #include <optional>
 #include <string>
 
+#include "pair.h"
 #include "script.h"
 
 namespace shunt::differential {
 
-// What differed, and where; nullopt when the script plays the same on both.
-std::optional<std::string> difference(const Script& script, const std::string& directory);
+// At a fence, where a direction changes between kernel and ring, a read may end early: what follows is there for the
+// next. Only where fences fall at random is that no difference.
+enum class Fences { none, anywhere };
 
-// A script that still differs, from which no single operation can be taken away.
-Script shortest(Script script, const std::string& directory);
+struct Difference {
+  Kind kind;         // of the operation that was answered differently
+  std::string text;  // which, and how
+};
+
+// The first difference; nullopt when the script plays the same on both.
+std::optional<Difference> difference(const Script& script, Fences fences, const std::string& directory);
+
+// A script that still differs in an operation of that kind, and from which none can be taken away.
+Script shortest(Script script, Kind kind, Fences fences, const std::string& directory);
 
 // Both must hold at least what the kernel's own socket holds: programs rely on it not to deadlock.
-std::optional<std::string> capacity_difference(const std::string& directory);
+std::optional<std::string> capacity_difference(const std::string& directory, Room room);
 
 }  // namespace shunt::differential

@@ -237,6 +237,8 @@ BEHAVIOUR{.name = "recvfrom_names_the_sender",
                 name.sun_family = 77;
                 socklen_t length = sizeof name;
                 CHECK_EQ(::recvfrom(fd, &byte, 1, 0, reinterpret_cast<sockaddr*>(&name), &length), 1);
+                if (current_way() == Way::client_only)
+                  return;              // this server sees the marker of a client with the library
                 CHECK_EQ(length, 0U);  // the client has no name
                 CHECK_EQ(name.sun_family, 77);
               },

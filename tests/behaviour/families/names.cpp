@@ -36,6 +36,9 @@ Address no_name() {
   return address;
 }
 
+// A server without the library sees the name that a client with it carries as its marker.
+bool sees_markers() { return current_way() == Way::client_only; }
+
 Address name_in_directory(const char* file) {
   Address address = path_address();
   const std::string path = scratch_file(file);
@@ -55,19 +58,25 @@ int accept_named(int listener, const Address& wanted) {
   socklen_t length = sizeof name;
   const int fd = ::accept(listener, reinterpret_cast<sockaddr*>(&name), &length);
   CHECK(fd >= 0);
+  if (wanted.length == no_name().length && sees_markers()) return fd;
   CHECK_EQ(length, wanted.length);
   CHECK_EQ(std::memcmp(&name, &wanted.name, length), 0);
   return fd;
+}
+
+void expect_client_name(int fd, const Address& wanted) {
+  if (wanted.length == no_name().length && sees_markers()) return;
+  expect_name(fd, peer_name, wanted);
 }
 
 void serve_one(const Address& address, const Address& client_name) {
   const int listener = listen_at(address);
   tell_peer();
   const int fd = accept_named(listener, client_name);
-  expect_name(fd, peer_name, client_name);
+  expect_client_name(fd, client_name);
   expect_name(fd, own_name, address);
   warm_up_server(fd);
-  expect_name(fd, peer_name, client_name);
+  expect_client_name(fd, client_name);
   expect_name(fd, own_name, address);
 }
 
@@ -171,6 +180,7 @@ BEHAVIOUR{.name = "given_after_connecting",
 BEHAVIOUR{.name = "are_cut_to_the_buffer",
           .server =
               [](int fd) {
+                if (sees_markers()) return;
                 char family[2] = {0x5a, 0x5a};
                 socklen_t length = 0;
                 CHECK_EQ(::getpeername(fd, reinterpret_cast<sockaddr*>(family), &length), 0);
@@ -204,7 +214,7 @@ BEHAVIOUR{.name = "and_flags_of_accept4",
                   socklen_t length = sizeof name;
                   const int fd = ::accept4(listener, reinterpret_cast<sockaddr*>(&name), &length, flags);
                   CHECK(fd >= 0);
-                  CHECK_EQ(length, 2U);
+                  if (!sees_markers()) CHECK_EQ(length, 2U);
                   CHECK_EQ(::fcntl(fd, F_GETFD), (flags & O_CLOEXEC) != 0 ? FD_CLOEXEC : 0);
                   CHECK_EQ(::fcntl(fd, F_GETFL) & O_NONBLOCK, (flags & O_NONBLOCK) != 0 ? O_NONBLOCK : 0);
                   set_blocking(fd, true);

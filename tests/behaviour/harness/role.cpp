@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -64,6 +65,7 @@ void run_client() {
 // Neither process ends before both parts are done, so that no exit races with the other's last words.
 void part_is_done() {
   char byte = 0;
+  ::signal(SIGPIPE, SIG_IGN);  // the other may have failed and gone
   ::fcntl(kToPeerFd, F_SETFL, O_NONBLOCK);
   (void)!::write(kToPeerFd, &byte, 1);
   if (role.behaviour->killed == End::neither) (void)!::read(kFromPeerFd, &byte, 1);
