@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "calls/early_registration.h"
 #include "calls/kernel.h"
 #include "calls/names.h"
 #include "calls/policy.h"
@@ -37,6 +38,7 @@ void note_connected(int fd, const Bits& bits, bool timeouts) {
   if (flags < 0) return;
   if (flags & O_ASYNC) return count_plain(Reason::signal_driven);
   enter_connection(fd, Role::connector, bits, (flags & O_NONBLOCK) != 0);
+  renew_early_registration(fd);
   if (timeouts) read_timeouts(fd);
 }
 

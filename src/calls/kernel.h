@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cerrno>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "sys/raw.h"

@@ -4,6 +4,9 @@
 #include <climits>
 #include <cstring>
 
+#include "calls/early_registration.h"
+#include "calls/kernel.h"
+#include "calls/policy.h"
 #include "readiness/readiness.h"
 
 namespace shunt::calls {

@@ -25,7 +25,9 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   const Side& side = *c.side;
   if (side.end_reported) return false;
   const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
-  if (gone == kShutDown) return false;
+  // POLLHUP may also be our own doing.
+  const bool own_shutdown = side.shut_read.load(memory_order_relaxed) && side.shut_write.load(memory_order_relaxed);
+  if (gone == kShutDown || (own_shutdown && !(gone & kClosed))) return false;
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);
   switch (side.out_flow.load(memory_order_relaxed)) {
@@ -125,6 +127,10 @@ long readable_bytes(Connection& c, int fd) {
       const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), got = c.side->kernel_received.load(memory_order_relaxed);
       bytes = min_of(bytes, total > got ? total - got : 0);
     }
+  }
+  if (flow == Flow::ring && c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
+    const uint64_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+    bytes = static_cast<uint64_t>(kernel) > bells ? static_cast<uint64_t>(kernel) - bells : 0;  // sent behind the down-fence
   }
   refresh_tail(c, lock.nested());
   const uint64_t ring = c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed);

@@ -36,7 +36,7 @@ bool advance_outgoing(Connection& connection, int fd);
 // Places the down-fence. False: not yet (the peer's old readers have not passed the up-fence).
 bool demote_outgoing(Connection& connection, int fd, Reason reason);
 // Free bytes for the next write, after looking at the peer's head and growing the ring if that helps and is allowed.
-uint64_t ring_space(Connection& connection, uint64_t wanted, bool nested);
+uint64_t ring_space(Connection& connection, int fd, uint64_t wanted, bool nested);
 // Copies up to `bytes` into the ring and publishes them. Returns the number.
 uint64_t put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
 // The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.

@@ -49,11 +49,13 @@ short look(Connection& c, int fd) {
   if (writable) events |= kWritable;
   const uint64_t now = cycles();
   const bool fresh = now - side.alive_at.load(memory_order_relaxed) < patience.cycles_per_us() * 20;
-  if (incoming.known && out_on_ring && fresh && !peer_says_gone(c) && !side.shut_read && !side.shut_write) return events;
+  const bool on_rings = incoming.known && out_on_ring && c.in->stage.load(memory_order_relaxed) == Stage::ring;
+  if (on_rings && fresh && !peer_says_gone(c) && !side.shut_read && !side.shut_write) return events;
 
   const short kernel = sys::poll_now(fd, kAll);
   if (!(kernel & (POLLHUP | POLLRDHUP))) side.alive_at.store(now, memory_order_relaxed);
-  if (!incoming.known) events |= static_cast<short>(kernel & (kReadable | POLLPRI));
+  if (!incoming.known) events |= static_cast<short>(kernel & kReadable);
+  events |= static_cast<short>(kernel & POLLPRI);
   if (!out_on_ring) events |= static_cast<short>(kernel & kWritable);
   if (kernel & POLLRDHUP) {
     // unix_poll: RCV_SHUTDOWN is readable. The peer wrote before it left: what the ring got meanwhile is seen by the reader itself.

@@ -95,12 +95,19 @@ bool can_grow(const Side& side) {
   return side.out_map.ring_class < kLastClass && (side.out_map.ring_class == kFirstClass || side.head_seen > side.out_map.class_from);
 }
 
+// Did the program ask for more room than the default?
+bool bigger_buffer(int fd) {
+  int bytes = 0;
+  socklen_t length = sizeof bytes;
+  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 && static_cast<uint64_t>(bytes) > class_bytes(kKernelLikeClass);
+}
+
 // A bigger area: bytes from `tail` on live there.
-bool grow(Connection& c, uint64_t wanted) {
+bool grow(Connection& c, int fd, uint64_t wanted) {
   Side& side = *c.side;
   if (!can_grow(side)) return false;
   // The first step holds what the kernel's default buffer would: programs rely on writing that much before anybody reads.
-  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass)
+  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass) && !bigger_buffer(fd)
                                   ? kKernelLikeClass
                                   : kLastClass;
   const uint64_t tail = side.tail.load(memory_order_relaxed);
@@ -175,12 +182,12 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   return true;
 }
 
-uint64_t ring_space(Connection& c, uint64_t wanted, bool nested) {
+uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
   uint64_t space = free_bytes(*c.side);
   if (space >= wanted) return space;
   if (!refresh_head(c)) return 0;
   space = free_bytes(*c.side);
-  if (space < wanted && !nested && grow(c, wanted)) space = free_bytes(*c.side);
+  if (space < wanted && !nested && grow(c, fd, wanted)) space = free_bytes(*c.side);
   return space;
 }
 

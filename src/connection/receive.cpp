@@ -70,7 +70,7 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_strikes(3)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
-  if (bytes == 0) return refresh_tail(c, nested) ? 0 : -EAGAIN;
+  if (bytes == 0 && refresh_tail(c, nested)) return 0;
   if (const uint64_t got = take_from_ring(c, request.to, bytes, peek, nested)) {
     if (request.message) fill_message(c, fd, *request.message);
     return static_cast<long>(got);
@@ -111,7 +111,24 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         break;
     }
   }
-  return read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
+  const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
+  if (got != -ECONNRESET) return got;
+  // The kernel counts a bell that the peer left unread; a program's stream ended all the same.
+  Locked lock(side.read_lock);
+  const bool reset = pending_reset(c, true);
+  side.end_reported = side.end_reported || reset;
+  return reset ? -ECONNRESET : 0;
+}
+
+// Everything before a fence was read and the fence is there: what follows is to be had elsewhere, now.
+bool at_fence(const Connection& c) {
+  const Side& side = *c.side;
+  const Stage stage = c.in->stage.load(memory_order_acquire);
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel)
+    return stage != Stage::kernel && side.kernel_received.load(memory_order_relaxed) == c.in->kernel_total.load(memory_order_relaxed);
+  return flow == Flow::ring && stage == Stage::kernel_again &&
+         side.head.load(memory_order_relaxed) == c.in->demote_at.load(memory_order_relaxed);
 }
 
 // The end that reads but never writes places its own fence and follows the peer's demotion here.
@@ -141,12 +158,15 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (got == kTryAgain) continue;
     if (got > 0) {
       done += got;
-      if (!all || static_cast<size_t>(got) == request.bytes) return done;
+      const bool goes_on = !(request.flags & MSG_PEEK) && !candidate && at_fence(c);
+      if (static_cast<size_t>(got) == request.bytes || (!all && !goes_on)) return done;
+      if (!all) request.flags |= MSG_DONTWAIT;
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
       request.message = nullptr;
       continue;
     }
+    if (done > 0 && !all) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&
         (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c))) {
       got = waiting.for_data(c, fd);

@@ -53,9 +53,13 @@ long check_alive(Connection& c, int fd, int flags) {
   return 0;
 }
 
-long write_ring(Connection& c, const SendRequest& request, bool nested) {
+long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) {
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
-  if (ring_space(c, request.bytes, nested) < whole) return -EAGAIN;
+  if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1) return -EAGAIN;
+  if (ring_space(c, fd, request.bytes, nested) < whole) {
+    c.side->full_at = c.side->head_seen + 1;
+    return -EAGAIN;
+  }
   uint64_t bytes = request.bytes;
   if (bytes > kWholeBytes && chaos_strikes(3)) bytes = kWholeBytes + bytes % 7;
   Writing writing(*c.out);
@@ -84,7 +88,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
       if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
       if (const long dead = check_alive(c, fd, request.flags); dead < 0) return dead;
       const bool nested = lock.nested();
-      const long sent = write_ring(c, request, nested);
+      const long sent = write_ring(c, fd, request, nested);
       lock.release();
       if (nested) full_barrier();  // the outer section has not unlocked yet
       if (sent > 0) ring_if_data_wanted(c, fd);

@@ -14,6 +14,7 @@ namespace {
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kShortestSlice = 50'000;
 constexpr uint64_t kLongestSlice = 20'000'000;
+constexpr uint64_t kWriterSlice = 50'000'000;
 
 uint64_t monotonic_ns() {
   timespec now{};
@@ -68,6 +69,8 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
 long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed) {
   uint64_t length = 0;  // 0: until woken
   if (armed == Armed::slices) length = min_of(kShortestSlice << min_of<uint32_t>(idle_wakes_++ / 2, 10), kLongestSlice);
+  // Our own end shut down by another thread: poll has no event for that, so a writer looks again by itself.
+  else if (events == POLLOUT) length = kWriterSlice;
   if (timeout_ns_ != 0) {
     const uint64_t now = monotonic_ns();
     const uint64_t left = deadline_ns_ > now ? deadline_ns_ - now : 0;

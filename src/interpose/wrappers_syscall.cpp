@@ -41,7 +41,7 @@ bool is_made_through_connection(long number, int fd) {
       return shunt::is_connection(fd);
     case SYS_close:
       return calls::is_ours(fd);
-    case SYS_epoll_ctl: case SYS_epoll_wait: case SYS_epoll_pwait: case SYS_epoll_pwait2:
+    case SYS_epoll_wait: case SYS_epoll_pwait: case SYS_epoll_pwait2:
       return shunt::epoll_set_of(fd) != nullptr;
     default:
       return true;

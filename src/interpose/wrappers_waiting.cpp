@@ -41,7 +41,7 @@ SHUNT_WRAPPER(int, epoll_create1, (int flags)) {
   return fd;
 }
 
-SHUNT_FORWARD(int, epoll_ctl, (int set, int operation, int fd, epoll_event* event), (set, operation, fd, event), epoll_set_of(set));
+SHUNT_FORWARD(int, epoll_ctl, (int set, int operation, int fd, epoll_event* event), (set, operation, fd, event), active());
 
 SHUNT_WRAPPER(int, epoll_wait, (int set, epoll_event* events, int room, int timeout)) {
   if (epoll_set_of(set))
