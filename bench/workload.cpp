@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kRequestBytes = 64;               // of one cycle
 constexpr size_t kReceiveBytes = size_t{1} << 18;  // oneway: what one read asks for, at least
 constexpr uint64_t kMostWarmUps = 2000;
+constexpr int kGreetings = 16;  // oneway: short messages both ways before it, as programs introduce themselves
 
 [[noreturn]] void die(const char* what) {
   std::perror(what);
@@ -101,7 +102,7 @@ void echo_until_end(int fd, size_t size_bytes) {
 
 void receive_until_end(const Task& task, int fd) {
   std::vector<char> buffer(std::max<size_t>(kReceiveBytes, task.size_bytes));
-  write_all(fd, buffer, 1);  // a server that never writes could not offer: greet, as most do
+  for (int i = 0; i < kGreetings && read_all(fd, buffer, 1); ++i) write_all(fd, buffer, 1);
   Clock::time_point start{};
   uint64_t bytes = 0;
   for (;;) {
@@ -139,7 +140,10 @@ void pingpong(const Task& task) {
 void oneway(const Task& task) {
   const int fd = connected_socket(task.socket_path);
   std::vector<char> message(task.size_bytes, 'x');
-  if (!read_all(fd, message, 1)) die("the server left");
+  for (int i = 0; i < kGreetings; ++i) {
+    write_all(fd, message, 1);
+    if (!read_all(fd, message, 1)) die("the server left");
+  }
   // The clock is asked once in a while, so that it does not become part of small messages.
   const uint64_t between_looks = std::max<uint64_t>(1, 65536 / task.size_bytes);
   for (const Clock::time_point start = Clock::now(); seconds_since(start) < task.seconds;) {

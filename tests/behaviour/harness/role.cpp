@@ -19,7 +19,7 @@
 namespace shunt::behaviour {
 namespace {
 
-constexpr int kWarmUpRounds = 4;
+constexpr int kWarmUpRounds = 8;
 constexpr size_t kWarmUpBytes = 16;
 
 struct Role {
