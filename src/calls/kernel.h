@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cerrno>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "sys/raw.h"

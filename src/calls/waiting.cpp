@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "calls/early_registration.h"
-#include "calls/kernel.h"
 #include "calls/policy.h"
 #include "readiness/readiness.h"
 
@@ -93,8 +92,10 @@ void note_epoll(int fd) {
 
 long epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   // A set that we did not see made (exec, raw system call) must not hold a connection of ours unnoticed.
-  if ((!epoll_set_of(set) && !is_connection(fd)) || in_foreign_process()) return kPassOn;
-  return control_epoll(set, operation, fd, event);
+  if ((!epoll_set_of(set) && !is_connection(fd) && !fresh(fd).known) || in_foreign_process()) return kPassOn;
+  const long result = control_epoll(set, operation, fd, event);
+  if (result >= 0 && !is_connection(fd)) note_early_registration(set, operation, fd, event);
+  return result;
 }
 
 long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask) {
