@@ -1,10 +1,12 @@
-// A kernel socket keeps its first name for good. So a marked socket that the program wants to name itself is exchanged for a fresh one with the same
-// settings. Only for fresh sockets (calls/policy.h): unconnected, reached by this one descriptor, waited on by nobody.
+// A kernel socket keeps its first name for good. So a marked socket that the program wants to name itself is exchanged
+// for a fresh one with the same settings. Only for fresh sockets (calls/policy.h): unconnected, reached by this one
+// descriptor, waited on by nobody.
 #include "calls/binding.h"
 
-#include <cstring>
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <cstring>
 
 #include "calls/kernel.h"
 #include "calls/names.h"
@@ -21,8 +23,9 @@ bool is_marked(int fd) {
 }
 
 // What a program may have set on an unconnected stream socket.
-constexpr int kOptions[] = {SO_SNDBUF,   SO_RCVBUF,    SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVLOWAT,  SO_PASSCRED,  SO_PASSSEC, SO_PEEK_OFF,
-                            SO_PRIORITY, SO_KEEPALIVE, SO_LINGER,   SO_REUSEADDR, SO_REUSEPORT, SO_OOBINLINE, SO_BROADCAST};
+constexpr int kOptions[] = {SO_SNDBUF,   SO_RCVBUF,    SO_RCVTIMEO,  SO_SNDTIMEO,  SO_RCVLOWAT,
+                            SO_PASSCRED, SO_PASSSEC,   SO_PEEK_OFF,  SO_PRIORITY,  SO_KEEPALIVE,
+                            SO_LINGER,   SO_REUSEADDR, SO_REUSEPORT, SO_OOBINLINE, SO_BROADCAST};
 
 struct Value {
   alignas(long) uint8_t bytes[16] = {};

@@ -1,9 +1,10 @@
 // A descriptor of ours is forgotten before the kernel closes it, so that its number cannot meet old state.
 #include "calls/closing.h"
 
-#include <climits>
 #include <linux/close_range.h>
 #include <sys/single_threaded.h>
+
+#include <climits>
 
 #include "calls/kernel.h"
 
@@ -18,7 +19,7 @@ long close(int fd) {
 void before_close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~static_cast<int>(CLOSE_RANGE_UNSHARE))) return;  // closes nothing, or fails
   // Unsharing gives the caller descriptors of its own; the other threads keep theirs, and the table is theirs.
-  if ((flags & CLOSE_RANGE_UNSHARE) && !__libc_single_threaded) return;
+  if ((flags & static_cast<int>(CLOSE_RANGE_UNSHARE)) && !__libc_single_threaded) return;
   const int end = descriptors_in_use();
   if (end == 0 || first >= static_cast<unsigned>(end) || in_foreign_process()) return;
   last = min_of(last, static_cast<unsigned>(end) - 1);

@@ -24,7 +24,8 @@ inline void forget_stale(int fd) {
   if (is_ours(fd)) Closing stale(fd);
 }
 
-// stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the kernel.
+// stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the
+// kernel.
 inline bool belongs_to_stdio(int fd) { return fd >= 0 && fd <= 2; }
 
 }  // namespace shunt::calls

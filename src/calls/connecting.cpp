@@ -88,7 +88,8 @@ void note_socketpair(const int* pair) {
 }
 
 long connect(int fd, const sockaddr* address, socklen_t length) {
-  if (unreadable(address) || length < sizeof(sa_family_t) || address->sa_family != AF_UNIX || is_connection(fd)) return kPassOn;
+  if (unreadable(address) || length < sizeof(sa_family_t) || address->sa_family != AF_UNIX || is_connection(fd))
+    return kPassOn;
   const Fresh socket = fresh(fd);
   Reason reason = socket.known ? socket.spoilt : Reason::shared_before_upgrade;
   Bits bits{};
@@ -105,7 +106,8 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
 }
 
 long accept(int fd, sockaddr* address, socklen_t* length) {
-  return accept_and_look(address, length, false, [&](sockaddr* name, socklen_t* room) { return kernel.accept(fd, name, room); });
+  return accept_and_look(address, length, false,
+                         [&](sockaddr* name, socklen_t* room) { return kernel.accept(fd, name, room); });
 }
 
 long accept4(int fd, sockaddr* address, socklen_t* length, int flags) {

@@ -1,10 +1,11 @@
 // The commands that concern a connection: duplicates, O_NONBLOCK, signal-driven I/O, queue lengths.
 #include "calls/control.h"
 
-#include <cerrno>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+
+#include <cerrno>
 
 #include "calls/duplicating.h"
 #include "calls/kernel.h"

@@ -10,7 +10,8 @@
 namespace shunt::calls {
 namespace {
 
-// A duplicate that the table cannot follow: among libc's streams, or in a vfork child, from where an exec would carry it along.
+// A duplicate that the table cannot follow: among libc's streams, or in a vfork child, from where an exec would carry
+// it along.
 bool follow(int from, int to) {
   if (!is_connection(from)) return epoll_set_of(from) != nullptr && !in_foreign_process();
   const bool foreign = in_foreign_process();

@@ -1,5 +1,6 @@
 // One registration per fresh socket is remembered, in a small table; two, or two sockets in one place, are too many.
-// A program that connects and registers one socket in two threads at once gets what it would get from the kernel: either order.
+// A program that connects and registers one socket in two threads at once gets what it would get from the kernel:
+// either order.
 #include "calls/early_registration.h"
 
 #include "calls/policy.h"

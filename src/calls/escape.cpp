@@ -1,9 +1,10 @@
 // Retreats in bulk, and the bookkeeping of a process that ends.
 #include "calls/escape.h"
 
-#include <cerrno>
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "calls/policy.h"
 #include "sys/raw.h"

@@ -1,5 +1,5 @@
-// The ways out of the library's sight: exec, spawned programs, stdio, splice, io_uring. Connections go back to the kernel first.
-// Any thread.
+// The ways out of the library's sight: exec, spawned programs, stdio, splice, io_uring. Connections go back to the
+// kernel first. Any thread.
 #pragma once
 
 #include <cstdarg>
@@ -25,7 +25,8 @@ void before_splice(int from, int to);
 // The process has made an io_uring: nothing of it can be accelerated any more.
 void after_io_uring();
 
-// vdprintf on a connection: written out in full, as libc does. The number of bytes, −errno, or kPassOn. `check`: __vdprintf_chk's flag.
+// vdprintf on a connection: written out in full, as libc does. The number of bytes, −errno, or kPassOn. `check`:
+// __vdprintf_chk's flag.
 long vdprintf(int fd, int check, const char* format, va_list arguments);
 
 // At the end of the process: adds what the live connections did to the totals.

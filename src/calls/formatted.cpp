@@ -1,13 +1,15 @@
 // dprintf on a connection. Must not keep memory: a long text is formatted a second time, into pages of its own.
+#include <sys/mman.h>
+
 #include <cerrno>
 #include <cstdio>
-#include <sys/mman.h>
 
 #include "calls/escape.h"
 #include "calls/sending.h"
 #include "sys/raw.h"
 
-extern "C" int __vsnprintf_chk(char* text, size_t room, int flag, size_t object_bytes, const char* format, va_list arguments);
+extern "C" int __vsnprintf_chk(char* text, size_t room, int flag, size_t object_bytes, const char* format,
+                               va_list arguments);
 
 namespace shunt::calls {
 namespace {
@@ -15,7 +17,8 @@ namespace {
 int format_text(char* text, size_t room, int check, const char* format, va_list arguments) {
   va_list copy;
   va_copy(copy, arguments);
-  const int length = check > 0 ? __vsnprintf_chk(text, room, check, room, format, copy) : vsnprintf(text, room, format, copy);
+  const int length =
+      check > 0 ? __vsnprintf_chk(text, room, check, room, format, copy) : vsnprintf(text, room, format, copy);
   va_end(copy);
   return length;
 }

@@ -1,9 +1,10 @@
-// The next library's calls as the calls floor makes them: −errno, errno untouched. Raw system calls until interpose/ fills them in.
-// Any thread.
+// The next library's calls as the calls floor makes them: −errno, errno untouched. Raw system calls until interpose/
+// fills them in. Any thread.
 #pragma once
 
-#include <cerrno>
 #include <sys/socket.h>
+
+#include <cerrno>
 
 #include "sys/raw.h"
 

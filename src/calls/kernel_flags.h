@@ -1,10 +1,11 @@
-// The RWF_* flags of preadv2 and pwritev2 on a stream socket: which of them this kernel takes, and what they mean to us.
-// Any thread. Asks the kernel with a socket pair of its own, once per set of flags in a row.
+// The RWF_* flags of preadv2 and pwritev2 on a stream socket: which of them this kernel takes, and what they mean to
+// us. Any thread. Asks the kernel with a socket pair of its own, once per set of flags in a row.
 #pragma once
 
-#include <cstdint>
 #include <sys/socket.h>
 #include <sys/uio.h>
+
+#include <cstdint>
 
 namespace shunt::calls {
 

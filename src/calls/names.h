@@ -17,8 +17,8 @@ struct Name {
 
 // True if the kernel could store a name there. If not, the kernel's own call gives the error.
 bool can_store(const sockaddr* address, const socklen_t* length);
-// As the kernel's move_addr_to_user: cut to the caller's room, with the full length. `unnamed` replaces the length of a marker:
-// accept, getsockname and getpeername give the bare family (2), receiving calls nothing (0).
+// As the kernel's move_addr_to_user: cut to the caller's room, with the full length. `unnamed` replaces the length of a
+// marker: accept, getsockname and getpeername give the bare family (2), receiving calls nothing (0).
 void store(const Name& name, socklen_t unnamed, sockaddr* address, socklen_t* length);
 
 // After a receiving call on a socket that is not ours gave the sender's name: hides a marker.

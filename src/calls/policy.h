@@ -10,8 +10,9 @@ namespace shunt::calls {
 Reason refusal();
 void refuse_from_now_on(Reason reason);
 
-// ---- fresh sockets: AF_UNIX stream sockets that this process made, that are not connected yet, and that nobody can reach but through the
-// one descriptor. Only these may carry a marker: a duplicate made before connect would bypass the ring.
+// ---- fresh sockets: AF_UNIX stream sockets that this process made, that are not connected yet, and that nobody can
+// reach but through the one descriptor. Only these may carry a marker: a duplicate made before connect would bypass the
+// ring.
 
 void note_fresh(int fd);
 // Something was done to `fd` that keeps its connection plain. Costs one load if `fd` is not fresh.

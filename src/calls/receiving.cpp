@@ -1,4 +1,5 @@
-// Checks what the kernel checks, in its order, and hands the rest to receive(). Must not touch a caller's memory before that.
+// Checks what the kernel checks, in its order, and hands the rest to receive(). Must not touch a caller's memory before
+// that.
 #include "calls/receiving.h"
 
 #include <cstring>
@@ -13,7 +14,8 @@ namespace {
 
 constexpr int kKernelsOwn = MSG_OOB;  // unix_stream_recv_urg; the rings carry no urgent byte
 
-// The kernel finds bad memory only when it has bytes to put there: EFAULT if there are any, else what the call would give.
+// The kernel finds bad memory only when it has bytes to put there: EFAULT if there are any, else what the call would
+// give.
 long receive_into_nowhere(Connection& connection, int fd, int flags) {
   uint8_t byte;
   iovec part{&byte, 1};
@@ -53,7 +55,9 @@ uint64_t monotonic_ns() {
 class Deadline {
  public:
   explicit Deadline(timespec* timeout) : timeout_(timeout) {
-    if (timeout) end_ = monotonic_ns() + static_cast<uint64_t>(timeout->tv_sec) * 1000000000u + static_cast<uint64_t>(timeout->tv_nsec);
+    if (timeout)
+      end_ = monotonic_ns() + static_cast<uint64_t>(timeout->tv_sec) * 1000000000u +
+             static_cast<uint64_t>(timeout->tv_nsec);
   }
   bool passed() {
     if (!timeout_) return false;
@@ -107,7 +111,8 @@ long recvmsg(int fd, msghdr* message, int flags) {
 
 long recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
   if (unreadable(messages)) return kPassOn;
-  if (timeout && (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)) return kPassOn;
+  if (timeout && (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
+    return kPassOn;
   Deadline deadline(timeout);
   unsigned done = 0;
   while (done < count) {

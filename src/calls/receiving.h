@@ -2,9 +2,10 @@
 // Any thread, signal handlers included. ≥ 0, −errno, or kPassOn.
 #pragma once
 
-#include <ctime>
 #include <sys/socket.h>
 #include <sys/uio.h>
+
+#include <ctime>
 
 #include "calls/common.h"
 
@@ -18,7 +19,8 @@ long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, so
 long recvmsg(int fd, msghdr* message, int flags);
 long recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout);
 
-// After a recvmsg on any socket: hides a marker in the name and forgets what was known of received descriptors. `room`: of the name, before the call.
+// After a recvmsg on any socket: hides a marker in the name and forgets what was known of received descriptors. `room`:
+// of the name, before the call.
 void tidy_received(int fd, msghdr& message, socklen_t room);
 
 }  // namespace shunt::calls

@@ -61,7 +61,8 @@ long sendmsg(int fd, const msghdr* message, int flags) {
   if (message->msg_controllen > INT_MAX) return kPassOn;  // ENOBUFS
   if (message->msg_controllen > 0 && unreadable(message->msg_control)) return kPassOn;
   const long total = measure(message->msg_iov, message->msg_iovlen);
-  return send_vector(fd, message->msg_iov, message->msg_iovlen, total, flags, message->msg_controllen > 0 ? message : nullptr);
+  return send_vector(fd, message->msg_iov, message->msg_iovlen, total, flags,
+                     message->msg_controllen > 0 ? message : nullptr);
 }
 
 long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
@@ -78,7 +79,8 @@ long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
     }
     item.msg_len = static_cast<unsigned>(sent);
     ++done;
-    if (sent < measure(item.msg_hdr.msg_iov, item.msg_hdr.msg_iovlen)) break;  // the kernel stops after a part of a message
+    if (sent < measure(item.msg_hdr.msg_iov, item.msg_hdr.msg_iovlen))
+      break;  // the kernel stops after a part of a message
   }
   return static_cast<long>(done);
 }

@@ -18,7 +18,8 @@ long sendmsg(int fd, const msghdr* message, int flags);
 long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags);
 long sendfile(int fd, int file, off_t* offset, size_t bytes);
 
-// Before a sendmsg on any socket: descriptors of ours that it carries leave the family, so they go back to the kernel first.
+// Before a sendmsg on any socket: descriptors of ours that it carries leave the family, so they go back to the kernel
+// first.
 void before_passing(const msghdr* message);
 
 }  // namespace shunt::calls

@@ -12,8 +12,15 @@ namespace {
 
 // asm-generic/socket.h: not all of them are in the headers of every libc.
 enum Option : int {
-  kReceiveTimeoutOld = 20, kSendTimeoutOld = 21, kReceiveTimeoutNew = 66, kSendTimeoutNew = 67,
-  kPassCredentials = 16, kPassSecurity = 34, kPeekOffset = 42, kPassPidFd = 76, kInQueue = 84,
+  kReceiveTimeoutOld = 20,
+  kSendTimeoutOld = 21,
+  kReceiveTimeoutNew = 66,
+  kSendTimeoutNew = 67,
+  kPassCredentials = 16,
+  kPassSecurity = 34,
+  kPeekOffset = 42,
+  kPassPidFd = 76,
+  kInQueue = 84,
 };
 
 enum class Meaning : uint8_t { nothing, receive_timeout, send_timeout, escape };
@@ -43,7 +50,8 @@ Effect effect_of(int level, int name, const void* value, socklen_t length) {
     case kPassCredentials:
       return number != 0 ? Effect{Meaning::escape, Reason::pass_credentials} : Effect{Meaning::nothing, Reason::none};
     case SO_RCVLOWAT:
-      return number > 1 || number < 0 ? Effect{Meaning::escape, Reason::low_water} : Effect{Meaning::nothing, Reason::none};
+      return number > 1 || number < 0 ? Effect{Meaning::escape, Reason::low_water}
+                                      : Effect{Meaning::nothing, Reason::none};
     case kPeekOffset:
       return number >= 0 ? Effect{Meaning::escape, Reason::peek_offset} : Effect{Meaning::nothing, Reason::none};
     default:
@@ -80,8 +88,8 @@ long setsockopt(int fd, int level, int name, const void* value, socklen_t length
   if (!connection) return kPassOn;
   const long result = kernel.setsockopt(fd, level, name, value, length);
   if (result < 0) return result;
-  std::atomic<uint64_t>& timeout =
-      effect.meaning == Meaning::receive_timeout ? connection->side->receive_timeout_ns : connection->side->send_timeout_ns;
+  std::atomic<uint64_t>& timeout = effect.meaning == Meaning::receive_timeout ? connection->side->receive_timeout_ns
+                                                                              : connection->side->send_timeout_ns;
   timeout.store(timeout_ns(fd, name, value, length), std::memory_order_relaxed);
   return result;
 }
@@ -114,7 +122,8 @@ int read_int_option(int fd, int name) {
 bool gets_credentials(int fd) {
   if (read_int_option(fd, kPassCredentials) != 0) return true;
   if (!odd_credentials.load(std::memory_order_relaxed)) return false;
-  return read_int_option(fd, kPassSecurity) != 0 || read_int_option(fd, kPassPidFd) != 0 || read_int_option(fd, kInQueue) != 0;
+  return read_int_option(fd, kPassSecurity) != 0 || read_int_option(fd, kPassPidFd) != 0 ||
+         read_int_option(fd, kInQueue) != 0;
 }
 
 void read_timeouts(int fd) {

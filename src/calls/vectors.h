@@ -1,10 +1,11 @@
 // What the kernel checks before it touches a caller's memory (import_iovec). Any thread; no state.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <cerrno>
 #include <climits>
 #include <cstddef>
-#include <sys/uio.h>
 
 #include "calls/common.h"
 

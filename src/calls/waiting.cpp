@@ -42,7 +42,8 @@ bool concerns_us(int count, const fd_set* read, const fd_set* write, const fd_se
 }
 
 bool is_valid(const timespec* timeout) {
-  return !timeout || (!unreadable(timeout) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
+  return !timeout ||
+         (!unreadable(timeout) && timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec <= 999999999);
 }
 
 // Milliseconds as poll and epoll_wait take them; null for a negative number.
@@ -74,7 +75,8 @@ long select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* tim
   if (!timeout) return wait_select(count, read, write, except, nullptr, nullptr, nullptr);
   if (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0) return kPassOn;
   const time_t carry = timeout->tv_usec / 1000000;  // Linux takes more than a second of microseconds
-  const timespec limit{timeout->tv_sec > LONG_MAX - carry ? LONG_MAX : timeout->tv_sec + carry, timeout->tv_usec % 1000000 * 1000};
+  const timespec limit{timeout->tv_sec > LONG_MAX - carry ? LONG_MAX : timeout->tv_sec + carry,
+                       timeout->tv_usec % 1000000 * 1000};
   timespec left = limit;
   const long result = wait_select(count, read, write, except, &limit, nullptr, &left);
   *timeout = {left.tv_sec, left.tv_nsec / 1000};

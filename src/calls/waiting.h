@@ -1,12 +1,14 @@
-// poll, select and epoll: converts times and decides whether anything of ours is concerned. Any thread. ≥ 0, −errno, or kPassOn.
+// poll, select and epoll: converts times and decides whether anything of ours is concerned. Any thread. ≥ 0, −errno, or
+// kPassOn.
 #pragma once
 
-#include <csignal>
-#include <ctime>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/time.h>
+
+#include <csignal>
+#include <ctime>
 
 #include "calls/common.h"
 

@@ -1,5 +1,5 @@
-// How a wrapper is written: exported under libc's name, but defined under ours, so that libc's own declarations do not interfere.
-// Wrappers run in any thread and any context, before main and after exit; they decide nothing.
+// How a wrapper is written: exported under libc's name, but defined under ours, so that libc's own declarations do not
+// interfere. Wrappers run in any thread and any context, before main and after exit; they decide nothing.
 #pragma once
 
 #include <cerrno>
@@ -17,14 +17,15 @@
 #define SHUNT_SECOND_NAME(second, name) \
   extern "C" [[gnu::visibility("default"), gnu::alias(#name)]] decltype(shunt_##name) shunt_##second __asm__(#second)
 
-// The usual wrapper: `condition` says cheaply whether calls::name may have an answer; if not, or if it passes on, the next library's call.
-#define SHUNT_FORWARD(result, name, parameters, arguments, condition)                                     \
-  SHUNT_WRAPPER(result, name, parameters) {                                                               \
-    if (condition)                                                                                        \
-      if (const long answer = shunt::calls::name arguments; answer != shunt::calls::kPassOn)              \
-        return shunt::interpose::give<result>(answer);                                                    \
-    return shunt::interpose::next.name arguments;                                                         \
-  }                                                                                                       \
+// The usual wrapper: `condition` says cheaply whether calls::name may have an answer; if not, or if it passes on, the
+// next library's call.
+#define SHUNT_FORWARD(result, name, parameters, arguments, condition)                        \
+  SHUNT_WRAPPER(result, name, parameters) {                                                  \
+    if (condition)                                                                           \
+      if (const long answer = shunt::calls::name arguments; answer != shunt::calls::kPassOn) \
+        return shunt::interpose::give<result>(answer);                                       \
+    return shunt::interpose::next.name arguments;                                            \
+  }                                                                                          \
   static_assert(true)
 
 namespace shunt::interpose {

@@ -1,9 +1,11 @@
-// Two slots per signal, each with a trampoline of its own: the kernel switches from one to the other in one step, so a handler that starts while
-// sigaction runs meets its own flags. The slot in force is the one whose trampoline the kernel has; nothing else remembers it.
+// Two slots per signal, each with a trampoline of its own: the kernel switches from one to the other in one step, so a
+// handler that starts while sigaction runs meets its own flags. The slot in force is the one whose trampoline the
+// kernel has; nothing else remembers it.
 #include "interpose/handlers.h"
 
-#include <atomic>
 #include <sched.h>
+
+#include <atomic>
 
 #include "interpose/export.h"
 #include "sys/raw.h"
@@ -26,7 +28,8 @@ template <int slot>
 void trampoline(int signal, siginfo_t* information, void* context) {
   const Slot& mine = slots[signal][slot];
   signal_count.all = signal_count.all + 1;
-  if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART)) signal_count.interrupting = signal_count.interrupting + 1;
+  if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART))
+    signal_count.interrupting = signal_count.interrupting + 1;
   // x86-64 passes all three arguments to every handler; one without SA_SIGINFO ignores them.
   return mine.action.load(std::memory_order_relaxed)(signal, information, context);
 }
@@ -64,7 +67,8 @@ class Installing {
 
 // Shows the program its own handler.
 void translate(int signal, struct sigaction& action) {
-  if (const int slot = slot_of(action); slot >= 0) action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
+  if (const int slot = slot_of(action); slot >= 0)
+    action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
 }
 
 int install_trampoline(int signal, struct sigaction action, struct sigaction* old) {

@@ -1,5 +1,5 @@
-// Installs the program's signal handlers behind a trampoline that counts them (wait/signals.h), and never lets the program see it.
-// Any thread, signal handlers included. Results as sigaction(2) gives them: −1 and errno.
+// Installs the program's signal handlers behind a trampoline that counts them (wait/signals.h), and never lets the
+// program see it. Any thread, signal handlers included. Results as sigaction(2) gives them: −1 and errno.
 #pragma once
 
 #include <csignal>

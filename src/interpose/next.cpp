@@ -1,9 +1,11 @@
-// Resolves the next symbols by dlsym. dlsym may call malloc, and a program's malloc may call our wrappers: these meet raw system calls.
+// Resolves the next symbols by dlsym. dlsym may call malloc, and a program's malloc may call our wrappers: these meet
+// raw system calls.
 #include "interpose/next.h"
+
+#include <dlfcn.h>
 
 #include <atomic>
 #include <cerrno>
-#include <dlfcn.h>
 #include <type_traits>
 
 #include "calls/kernel.h"

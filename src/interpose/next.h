@@ -1,11 +1,8 @@
 // The next library's functions: what a wrapper calls when the library has nothing to add.
-// Any thread, any context, also before main and before our own constructor. A pointer is never null: until it is resolved it leads to a
-// stand-in that resolves all of them, or, within that, makes the raw system call.
+// Any thread, any context, also before main and before our own constructor. A pointer is never null: until it is
+// resolved it leads to a stand-in that resolves all of them, or, within that, makes the raw system call.
 #pragma once
 
-#include <csignal>
-#include <cstdarg>
-#include <cstdio>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/epoll.h>
@@ -14,6 +11,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include <wordexp.h>
+
+#include <csignal>
+#include <cstdarg>
+#include <cstdio>
 
 namespace shunt::interpose {
 

@@ -1,10 +1,11 @@
 // Start-up order, fork, and the end. Must not allocate; runs before main, on one thread.
 #include "interpose/start.h"
 
-#include <cstring>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/auxv.h>
+
+#include <cstring>
 
 #include "calls/escape.h"
 #include "calls/policy.h"
@@ -34,7 +35,8 @@ const char* file_name(const char* path) {
   return slash ? slash + 1 : path;
 }
 
-// The whole path of the executable; but a program of several names (by symbolic links) goes by the one it was called by.
+// The whole path of the executable; but a program of several names (by symbolic links) goes by the one it was called
+// by.
 void read_program_path() {
   const long length = sys::raw(SYS_readlink, "/proc/self/exe", program, sizeof program - 1);
   program[length > 0 ? length : 0] = '\0';

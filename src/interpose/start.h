@@ -1,4 +1,5 @@
-// The library's start and end within a process. start() runs once, from the constructor or from the first wrapper that needs it.
+// The library's start and end within a process. start() runs once, from the constructor or from the first wrapper that
+// needs it.
 #pragma once
 
 #include <atomic>

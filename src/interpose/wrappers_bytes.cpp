@@ -13,22 +13,26 @@ namespace calls = shunt::calls;
 SHUNT_FORWARD(ssize_t, read, (int fd, void* data, size_t bytes), (fd, data, bytes), is_connection(fd));
 SHUNT_SECOND_NAME(__read, read);
 SHUNT_FORWARD(ssize_t, readv, (int fd, const iovec* parts, int count), (fd, parts, count), is_connection(fd));
-SHUNT_FORWARD(ssize_t, preadv2, (int fd, const iovec* parts, int count, off_t offset, int flags), (fd, parts, count, offset, flags),
-              is_connection(fd));
+SHUNT_FORWARD(ssize_t, preadv2, (int fd, const iovec* parts, int count, off_t offset, int flags),
+              (fd, parts, count, offset, flags), is_connection(fd));
 SHUNT_SECOND_NAME(preadv64v2, preadv2);
-SHUNT_FORWARD(ssize_t, recv, (int fd, void* data, size_t bytes, int flags), (fd, data, bytes, flags), is_connection(fd));
+SHUNT_FORWARD(ssize_t, recv, (int fd, void* data, size_t bytes, int flags), (fd, data, bytes, flags),
+              is_connection(fd));
 
 SHUNT_FORWARD(ssize_t, write, (int fd, const void* data, size_t bytes), (fd, data, bytes), is_connection(fd));
 SHUNT_SECOND_NAME(__write, write);
 SHUNT_FORWARD(ssize_t, writev, (int fd, const iovec* parts, int count), (fd, parts, count), is_connection(fd));
-SHUNT_FORWARD(ssize_t, pwritev2, (int fd, const iovec* parts, int count, off_t offset, int flags), (fd, parts, count, offset, flags),
-              is_connection(fd));
+SHUNT_FORWARD(ssize_t, pwritev2, (int fd, const iovec* parts, int count, off_t offset, int flags),
+              (fd, parts, count, offset, flags), is_connection(fd));
 SHUNT_SECOND_NAME(pwritev64v2, pwritev2);
-SHUNT_FORWARD(ssize_t, send, (int fd, const void* data, size_t bytes, int flags), (fd, data, bytes, flags), is_connection(fd));
+SHUNT_FORWARD(ssize_t, send, (int fd, const void* data, size_t bytes, int flags), (fd, data, bytes, flags),
+              is_connection(fd));
 SHUNT_SECOND_NAME(__send, send);
-SHUNT_FORWARD(ssize_t, sendto, (int fd, const void* data, size_t bytes, int flags, const sockaddr* address, socklen_t length),
+SHUNT_FORWARD(ssize_t, sendto,
+              (int fd, const void* data, size_t bytes, int flags, const sockaddr* address, socklen_t length),
               (fd, data, bytes, flags, address, length), is_connection(fd));
-SHUNT_FORWARD(ssize_t, sendfile, (int fd, int file, off_t* offset, size_t bytes), (fd, file, offset, bytes), is_connection(fd));
+SHUNT_FORWARD(ssize_t, sendfile, (int fd, int file, off_t* offset, size_t bytes), (fd, file, offset, bytes),
+              is_connection(fd));
 SHUNT_SECOND_NAME(sendfile64, sendfile);
 
 // Names and descriptors that arrive on other sockets concern us too.
@@ -60,7 +64,8 @@ SHUNT_WRAPPER(int, recvmmsg, (int fd, mmsghdr* messages, unsigned count, int fla
       return shunt::interpose::give<int>(answer);
   const int got = next.recvmmsg(fd, messages, count, flags, timeout);
   // How much room each name had is not known any more; whole markers fit or were cut, and are hidden only if whole.
-  for (int i = 0; i < got && active(); ++i) calls::tidy_received(fd, messages[i].msg_hdr, messages[i].msg_hdr.msg_namelen);
+  for (int i = 0; i < got && active(); ++i)
+    calls::tidy_received(fd, messages[i].msg_hdr, messages[i].msg_hdr.msg_namelen);
   return got;
 }
 
@@ -73,7 +78,8 @@ SHUNT_WRAPPER(ssize_t, sendmsg, (int fd, const msghdr* message, int flags)) {
 }
 
 SHUNT_WRAPPER(int, sendmmsg, (int fd, mmsghdr* messages, unsigned count, int flags)) {
-  for (unsigned i = 0; i < count && !calls::unreadable(messages) && active(); ++i) calls::before_passing(&messages[i].msg_hdr);
+  for (unsigned i = 0; i < count && !calls::unreadable(messages) && active(); ++i)
+    calls::before_passing(&messages[i].msg_hdr);
   if (is_connection(fd))
     if (const long answer = calls::sendmmsg(fd, messages, count, flags); answer != calls::kPassOn)
       return shunt::interpose::give<int>(answer);

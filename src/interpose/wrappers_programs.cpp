@@ -51,12 +51,12 @@ size_t count_arguments(va_list arguments) {
 }  // namespace
 
 // Turns `first, ...` into a vector on the caller's stack.
-#define SHUNT_GATHER(vector, first, arguments)                                                               \
-  va_list arguments;                                                                                         \
-  va_start(arguments, first);                                                                                \
-  const size_t vector##_size = first ? count_arguments(arguments) + 1 : 1;                                   \
-  auto* vector = static_cast<char**>(alloca(vector##_size * sizeof(char*)));                                 \
-  vector[0] = const_cast<char*>(first);                                                                      \
+#define SHUNT_GATHER(vector, first, arguments)                               \
+  va_list arguments;                                                         \
+  va_start(arguments, first);                                                \
+  const size_t vector##_size = first ? count_arguments(arguments) + 1 : 1;   \
+  auto* vector = static_cast<char**>(alloca(vector##_size * sizeof(char*))); \
+  vector[0] = const_cast<char*>(first);                                      \
   for (size_t i = 1; i < vector##_size; ++i) vector[i] = va_arg(arguments, char*)
 
 SHUNT_WRAPPER(int, execve, (const char* path, char* const* argv, char* const* environment)) {
@@ -112,15 +112,15 @@ SHUNT_WRAPPER(int, execle, (const char* path, const char* first, ...)) {
 }
 
 SHUNT_WRAPPER(int, posix_spawn,
-              (pid_t * pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
-               char* const* argv, char* const* environment)) {
+              (pid_t * pid, const char* path, const posix_spawn_file_actions_t* actions,
+               const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
   calls::before_spawn();
   return next.posix_spawn(pid, path, actions, attributes, argv, environment);
 }
 
 SHUNT_WRAPPER(int, posix_spawnp,
-              (pid_t * pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
-               char* const* argv, char* const* environment)) {
+              (pid_t * pid, const char* file, const posix_spawn_file_actions_t* actions,
+               const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
   calls::before_spawn();
   return next.posix_spawnp(pid, file, actions, attributes, argv, environment);
 }

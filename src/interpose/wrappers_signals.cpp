@@ -48,7 +48,7 @@ SHUNT_SECOND_NAME(ssignal, signal);
 
 SHUNT_WRAPPER(Handler, sysv_signal, (int signal, Handler handler)) {
   if (!active() || !is_signal(signal) || handler == SIG_ERR) return next.sysv_signal(signal, handler);
-  return install(signal, handler, SA_RESETHAND | SA_NODEFER | SA_INTERRUPT, false);
+  return install(signal, handler, static_cast<int>(SA_RESETHAND | SA_NODEFER | SA_INTERRUPT), false);
 }
 SHUNT_SECOND_NAME(__sysv_signal, sysv_signal);
 

@@ -25,11 +25,12 @@ SHUNT_FORWARD(int, bind, (int fd, const sockaddr* address, socklen_t length), (f
 SHUNT_FORWARD(int, connect, (int fd, const sockaddr* address, socklen_t length), (fd, address, length), active());
 SHUNT_SECOND_NAME(__connect, connect);
 SHUNT_FORWARD(int, accept, (int fd, sockaddr* address, socklen_t* length), (fd, address, length), active());
-SHUNT_FORWARD(int, accept4, (int fd, sockaddr* address, socklen_t* length, int flags), (fd, address, length, flags), active());
+SHUNT_FORWARD(int, accept4, (int fd, sockaddr* address, socklen_t* length, int flags), (fd, address, length, flags),
+              active());
 SHUNT_FORWARD(int, getsockname, (int fd, sockaddr* address, socklen_t* length), (fd, address, length), active());
 SHUNT_FORWARD(int, getpeername, (int fd, sockaddr* address, socklen_t* length), (fd, address, length), active());
-SHUNT_FORWARD(int, getsockopt, (int fd, int level, int name, void* value, socklen_t* length), (fd, level, name, value, length),
-              is_connection(fd));
-SHUNT_FORWARD(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length), (fd, level, name, value, length),
-              level == SOL_SOCKET && active());
+SHUNT_FORWARD(int, getsockopt, (int fd, int level, int name, void* value, socklen_t* length),
+              (fd, level, name, value, length), is_connection(fd));
+SHUNT_FORWARD(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length),
+              (fd, level, name, value, length), level == SOL_SOCKET && active());
 SHUNT_FORWARD(int, shutdown, (int fd, int how), (fd, how), is_connection(fd));

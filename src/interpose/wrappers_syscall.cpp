@@ -1,6 +1,7 @@
-// syscall(2): libuv and others close, poll and batch through it. A call that concerns us is made as the call itself; every other number,
-// and every descriptor that is not ours, goes on with the very same arguments.
+// syscall(2): libuv and others close, poll and batch through it. A call that concerns us is made as the call itself;
+// every other number, and every descriptor that is not ours, goes on with the very same arguments.
 #include <sys/syscall.h>
+
 #include <type_traits>
 #include <utility>
 
@@ -35,13 +36,23 @@ long apply(Result (*wrapper)(Parameters...), const long (&words)[6]) {
 // Calls through the first descriptor of which we know the connection.
 bool is_made_through_connection(long number, int fd) {
   switch (number) {
-    case SYS_read: case SYS_readv: case SYS_recvfrom: case SYS_recvmmsg:
-    case SYS_write: case SYS_writev: case SYS_sendto: case SYS_sendfile:
-    case SYS_getsockopt: case SYS_shutdown: case SYS_ioctl:
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmmsg:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+    case SYS_sendfile:
+    case SYS_getsockopt:
+    case SYS_shutdown:
+    case SYS_ioctl:
       return shunt::is_connection(fd);
     case SYS_close:
       return calls::is_ours(fd);
-    case SYS_epoll_wait: case SYS_epoll_pwait: case SYS_epoll_pwait2:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
       return shunt::epoll_set_of(fd) != nullptr;
     default:
       return true;

@@ -1,5 +1,5 @@
-// liburing's ways to make a ring; its own system calls cannot be seen. liburing may be loaded late, or by a plugin alone, so it is
-// looked for at each call.
+// liburing's ways to make a ring; its own system calls cannot be seen. liburing may be loaded late, or by a plugin
+// alone, so it is looked for at each call.
 #include <dlfcn.h>
 
 #include "calls/escape.h"
@@ -41,7 +41,8 @@ SHUNT_WRAPPER(int, io_uring_queue_init_params, (unsigned entries, io_uring* ring
   return forward(shunt_io_uring_queue_init_params, "io_uring_queue_init_params", entries, ring, parameters);
 }
 
-SHUNT_WRAPPER(int, io_uring_queue_init_mem, (unsigned entries, io_uring* ring, io_uring_params* parameters, void* memory, size_t bytes)) {
+SHUNT_WRAPPER(int, io_uring_queue_init_mem,
+              (unsigned entries, io_uring* ring, io_uring_params* parameters, void* memory, size_t bytes)) {
   return forward(shunt_io_uring_queue_init_mem, "io_uring_queue_init_mem", entries, ring, parameters, memory, bytes);
 }
 

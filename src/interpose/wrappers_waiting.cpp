@@ -8,10 +8,10 @@ using shunt::interpose::give;
 using shunt::interpose::next;
 namespace calls = shunt::calls;
 
-SHUNT_FORWARD(int, poll, (pollfd* items, nfds_t count, int timeout), (items, count, timeout), true);
+SHUNT_FORWARD(int, poll, (pollfd * items, nfds_t count, int timeout), (items, count, timeout), true);
 SHUNT_SECOND_NAME(__poll, poll);
-SHUNT_FORWARD(int, ppoll, (pollfd* items, nfds_t count, const timespec* timeout, const sigset_t* mask), (items, count, timeout, mask),
-              true);
+SHUNT_FORWARD(int, ppoll, (pollfd * items, nfds_t count, const timespec* timeout, const sigset_t* mask),
+              (items, count, timeout, mask), true);
 SHUNT_FORWARD(int, select, (int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout),
               (count, read, write, except, timeout), true);
 SHUNT_SECOND_NAME(__select, select);
@@ -19,12 +19,13 @@ SHUNT_FORWARD(int, pselect,
               (int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask),
               (count, read, write, except, timeout, mask), true);
 
-SHUNT_WRAPPER(int, __poll_chk, (pollfd* items, nfds_t count, int timeout, size_t room)) {
+SHUNT_WRAPPER(int, __poll_chk, (pollfd * items, nfds_t count, int timeout, size_t room)) {
   if (room / sizeof(pollfd) < count) return next.__poll_chk(items, count, timeout, room);
   return shunt_poll(items, count, timeout);
 }
 
-SHUNT_WRAPPER(int, __ppoll_chk, (pollfd* items, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room)) {
+SHUNT_WRAPPER(int, __ppoll_chk,
+              (pollfd * items, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room)) {
   if (room / sizeof(pollfd) < count) return next.__ppoll_chk(items, count, timeout, mask, room);
   return shunt_ppoll(items, count, timeout, mask);
 }
@@ -41,21 +42,25 @@ SHUNT_WRAPPER(int, epoll_create1, (int flags)) {
   return fd;
 }
 
-SHUNT_FORWARD(int, epoll_ctl, (int set, int operation, int fd, epoll_event* event), (set, operation, fd, event), active());
+SHUNT_FORWARD(int, epoll_ctl, (int set, int operation, int fd, epoll_event* event), (set, operation, fd, event),
+              active());
 
 SHUNT_WRAPPER(int, epoll_wait, (int set, epoll_event* events, int room, int timeout)) {
   if (epoll_set_of(set))
-    if (const long answer = calls::epoll_wait(set, events, room, timeout, nullptr); answer != calls::kPassOn) return give<int>(answer);
+    if (const long answer = calls::epoll_wait(set, events, room, timeout, nullptr); answer != calls::kPassOn)
+      return give<int>(answer);
   return next.epoll_wait(set, events, room, timeout);
 }
 
 SHUNT_WRAPPER(int, epoll_pwait, (int set, epoll_event* events, int room, int timeout, const sigset_t* mask)) {
   if (epoll_set_of(set))
-    if (const long answer = calls::epoll_wait(set, events, room, timeout, mask); answer != calls::kPassOn) return give<int>(answer);
+    if (const long answer = calls::epoll_wait(set, events, room, timeout, mask); answer != calls::kPassOn)
+      return give<int>(answer);
   return next.epoll_pwait(set, events, room, timeout, mask);
 }
 
-SHUNT_WRAPPER(int, epoll_pwait2, (int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)) {
+SHUNT_WRAPPER(int, epoll_pwait2,
+              (int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)) {
   if (epoll_set_of(set))
     if (const long answer = calls::epoll_wait_until(set, events, room, timeout, mask); answer != calls::kPassOn)
       return give<int>(answer);
