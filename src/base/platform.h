@@ -13,6 +13,12 @@ inline uint64_t cycles() {
   __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
   return (static_cast<uint64_t>(high) << 32) | low;
 }
+// The CPU this thread runs on (Linux keeps it in TSC_AUX, below the node's 12 bits).
+inline uint32_t current_cpu() {
+  uint32_t low, high, aux;
+  __asm__ volatile("rdtscp" : "=a"(low), "=d"(high), "=c"(aux));
+  return aux & 0xfff;
+}
 inline void cpu_pause() { __builtin_ia32_pause(); }
 #else
 #error "Shunt knows x86-64 only so far"

@@ -73,6 +73,13 @@ inline bool has_channel(const Connection& connection) {
 // poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
 // peer has not announced its end.
 short look(Connection& connection, int fd);
+// For Patience: where the peer last waited; tells the peer where we do.
+inline uint32_t exchange_cpus(Connection& connection) {
+  const uint32_t mine = current_cpu() + 1;
+  if (connection.out->writer_cpu.load(std::memory_order_relaxed) != mine)
+    connection.out->writer_cpu.store(mine, std::memory_order_relaxed);
+  return connection.in->writer_cpu.load(std::memory_order_relaxed) - 1;
+}
 // The memory part alone: true if something changed since `seen` worth a look. For spinning.
 struct Glance {
   uint64_t tail, head;

@@ -36,7 +36,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   // The caller has just found nothing: spin on exactly what would change that.
   if (events == POLLIN) {
     if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring &&
-        patience.spin(c.data_history, watch_, [&] {
+        patience.spin(c.data_history, watch_, exchange_cpus(c), [&] {
           return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
                  c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
         })) {
@@ -46,7 +46,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   } else {
     const uint64_t head = c.out->head.load(std::memory_order_acquire);
     if (side.out_flow.load(std::memory_order_relaxed) == Flow::ring && head == seen_head_ &&
-        patience.spin(c.space_history, watch_, [&] {
+        patience.spin(c.space_history, watch_, exchange_cpus(c), [&] {
           return c.out->head.load(std::memory_order_acquire) != head || c.out->gone_reader.load(std::memory_order_relaxed) != 0 ||
                  c.out->ask.load(std::memory_order_relaxed) != Ask::nothing;
         }))

@@ -58,6 +58,13 @@ class HotView {
   HotView(const HotView&) = delete;
   HotView& operator=(const HotView&) = delete;
   bool empty() const { return count_ == 0; }
+  // The peers' common CPU; kAnyCpu if they wait on several.
+  uint32_t peer_cpu() {
+    uint32_t common = exchange_cpus(*pin(0));
+    for (size_t i = 1; i < count_; ++i)
+      if (exchange_cpus(*pin(i)) != common) common = kAnyCpu;
+    return common;
+  }
   bool changed() {
     for (size_t i = 0; i < count_; ++i)
       if (!(glance(*pin(i)) == seen_[i])) return true;
@@ -197,7 +204,7 @@ bool SetWait::spin() {
   if (hot.empty()) return false;
   const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
   uint64_t kernel_look_at = cycles() + pause;
-  return patience.spin(set_.history, watch_, [&] {
+  return patience.spin(set_.history, watch_, hot.peer_cpu(), [&] {
     if (hot.changed() || epoch_moved()) return true;
     const uint64_t now = cycles();
     if (now < kernel_look_at) return false;

@@ -163,7 +163,7 @@ bool PollWait::spin() {
   const size_t glances = min_of(watched_count_, kMostGlances);
   const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
   uint64_t kernel_look_at = cycles() + pause;
-  return patience.spin(first->connection().data_history, watch_, [&] {
+  return patience.spin(first->connection().data_history, watch_, exchange_cpus(first->connection()), [&] {
     for (size_t i = 0; i < glances; ++i)
       if (watched_[i].on_ring && !(glance(watched_[i].connection()) == watched_[i].seen)) return true;
     if (others_ == 0) return false;

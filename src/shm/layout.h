@@ -34,7 +34,7 @@ struct Direction {
   std::atomic<uint64_t> class_from;  // position from which class_next holds; published by tail
   std::atomic<uint32_t> class_next;  // ring class from class_from on; published by tail
   std::atomic<uint32_t> writing;     // nonzero while X is between its look at `ask` and its publication
-  std::atomic<uint32_t> writer_cpu;  // CPU on which X last woke or slept; a hint for Y's patience
+  std::atomic<uint32_t> writer_cpu;  // 1 + the CPU on which X last waited, 0: unknown; a hint for Y's patience
   // --- line 1: written by X, seldom.
   alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
   std::atomic<uint32_t> bells_rung;          // bells ever sent X→Y, published before each is sent

@@ -16,6 +16,7 @@ constexpr int kDefaultLimitUs = 30;     // a sleep and a wake-up cost about this
 constexpr int kStolenUs = 25;           // longer than an interrupt, far shorter than a time slice
 constexpr uint64_t kQuietUs = 2000;     // after the first theft
 constexpr uint32_t kQuietShiftMax = 8;  // at most half a second
+constexpr uint64_t kNoYieldUs = 20000;  // after the first yield that came back late
 constexpr uint8_t kBackoffMax = 64;
 
 uint64_t monotonic_ns() {
@@ -47,17 +48,28 @@ void Patience::read_affinity() {
   uint64_t mask[128] = {};
   const long bytes = sys::raw(SYS_sched_getaffinity, 0, sizeof mask, mask);
   int allowed = 0;
-  for (long i = 0; i < bytes / 8; ++i) allowed += __builtin_popcountll(mask[i]);
-  if (bytes > 0 && allowed < 2) quiet_until_.store(~uint64_t{0}, std::memory_order_relaxed);
-  else if (quiet_until_.load(std::memory_order_relaxed) == ~uint64_t{0}) quiet_until_.store(0, std::memory_order_relaxed);
+  uint32_t first = 0;
+  for (long i = bytes / 8 - 1; i >= 0; --i)
+    if (mask[i]) {
+      allowed += __builtin_popcountll(mask[i]);
+      first = static_cast<uint32_t>(i * 64 + __builtin_ctzll(mask[i]));
+    }
+  only_cpu_.store(allowed == 1 ? first : kAnyCpu - 1, std::memory_order_relaxed);
+}
+
+void Patience::give_away() { sys::raw(SYS_sched_yield); }
+
+void Patience::dear_yield(uint64_t now) {
+  const uint32_t shift = no_yield_shift_.load(std::memory_order_relaxed);
+  if (shift < kQuietShiftMax) no_yield_shift_.store(shift + 1, std::memory_order_relaxed);
+  no_yield_until_.store(now + ((kNoYieldUs * cycles_per_us_) << shift), std::memory_order_relaxed);
 }
 
 uint64_t Patience::limit_for(History& history) {
-  if (limit_cycles_ == 0 || cycles() < quiet_until_.load(std::memory_order_relaxed)) {
-    // The program may have been pinned or set free since: look again from time to time.
-    if (limit_cycles_ > 0 && (misses_.fetch_add(1, std::memory_order_relaxed) & 255) == 255) read_affinity();
-    return 0;
-  }
+  if (limit_cycles_ == 0) return 0;
+  // The program may have been pinned or set free since: look again from time to time.
+  if ((waits_.fetch_add(1, std::memory_order_relaxed) & 4095) == 16) read_affinity();
+  if (cycles() < quiet_until_.load(std::memory_order_relaxed)) return 0;
   if (history.pause > 0) return --history.pause, 0;
   return limit_cycles_;
 }

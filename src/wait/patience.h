@@ -17,6 +17,8 @@ struct History {
   uint8_t backoff = 1;  // waits skipped after the next miss
 };
 
+inline constexpr uint32_t kAnyCpu = 0xffffffff;
+
 class Patience {
  public:
   // Reads the CPU affinity and the speed of the cycle counter. Once, before main; `limit_us` < 0: the built-in limit.
@@ -25,10 +27,12 @@ class Patience {
   uint64_t cycles_per_us() const { return cycles_per_us_; }
 
   // Spins until ready() or until it does not pay any more. True: ready. Ends early when a handler in `watch` ran.
+  // `peer_cpu`: where the peer last waited, kAnyCpu if unknown.
   template <typename Ready>
-  bool spin(History& history, const SignalWatch& watch, Ready ready) {
+  bool spin(History& history, const SignalWatch& watch, uint32_t peer_cpu, Ready ready) {
     const uint64_t limit = limit_for(history);
     if (limit == 0) return false;
+    if (peer_cpu == only_cpu_.load(std::memory_order_relaxed)) return yield(history, watch, limit, ready);
     const uint64_t begin = cycles();
     uint64_t last = begin;
     for (;;) {
@@ -47,6 +51,24 @@ class Patience {
   }
 
  private:
+  // Both ends on one CPU and no other allowed: only giving it away helps, as long as it comes back soon.
+  template <typename Ready>
+  bool yield(History& history, const SignalWatch& watch, uint64_t limit, Ready ready) {
+    uint64_t now = cycles();
+    if (now < no_yield_until_.load(std::memory_order_relaxed)) return false;
+    for (const uint64_t begin = now; now - begin < limit && !watch.interrupted();) {
+      if (ready()) return hit(history), true;
+      give_away();
+      const uint64_t before = now;
+      now = cycles();
+      if (now - before > 2 * stolen_cycles_) return dear_yield(now), ready();
+    }
+    if (ready()) return hit(history), true;
+    miss(history);
+    return false;
+  }
+  void give_away();
+  void dear_yield(uint64_t now);
   uint64_t limit_for(History& history);
   void hit(History& history);
   void miss(History& history);
@@ -58,7 +80,10 @@ class Patience {
   uint64_t stolen_cycles_ = 0;            // a gap this long between two looks: the scheduler gave the CPU away
   std::atomic<uint64_t> quiet_until_{0};  // no spinning before this cycle count
   std::atomic<uint32_t> quiet_shift_{0};  // each theft doubles the quiet time
-  std::atomic<uint32_t> misses_{0};
+  std::atomic<uint32_t> waits_{0};
+  std::atomic<uint32_t> only_cpu_{kAnyCpu - 1};  // the one CPU the process may use, if it is one
+  std::atomic<uint64_t> no_yield_until_{0};      // strangers took a yielded CPU for long
+  std::atomic<uint32_t> no_yield_shift_{0};
 };
 
 extern Patience patience;

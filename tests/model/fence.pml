@@ -6,6 +6,10 @@
 #ifndef BYTES
 #define BYTES 4     // bytes X sends in all; where the fences lie among them is free
 #endif
+#ifdef MUTANT_TWO_OLD_READERS
+#undef OLD
+#define OLD 2
+#endif
 #ifndef OLD
 #define OLD 0       // threads of Y that have been in a kernel read since before the channel
 #endif

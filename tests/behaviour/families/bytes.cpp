@@ -125,7 +125,8 @@ BEHAVIOUR{.name = "reads_take_what_is_there",
                 CHECK_EQ(read_some(fd, 500), bytes_at(1, 500));
                 CHECK_EQ(read_some(fd, 5000), bytes_at(501, 499));
                 write_all(fd, "x");
-              }};
+              },
+          .whole_reads = true};
 
 }  // namespace
 }  // namespace shunt::behaviour

@@ -46,7 +46,8 @@ BEHAVIOUR{.name = "peek_takes_nothing",
                 char byte = 0;
                 CHECK_ERRNO(::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT), EAGAIN);
                 write_all(fd, "x");
-              }};
+              },
+          .whole_reads = true};
 
 BEHAVIOUR{.name = "peek_waits_for_data",
           .server =
@@ -125,7 +126,8 @@ BEHAVIOUR{.name = "waitall_without_waiting",
                 char byte = 0;
                 CHECK_ERRNO(::recv(fd, &byte, 1, MSG_WAITALL | MSG_DONTWAIT), EAGAIN);
                 write_all(fd, "x");
-              }};
+              },
+          .whole_reads = true};
 
 BEHAVIOUR{.name = "dontwait_on_a_blocking_socket",
           .server =
@@ -165,7 +167,8 @@ BEHAVIOUR{.name = "trunc_means_nothing_to_a_stream",
                 CHECK_EQ(receive(fd, 10, MSG_TRUNC | MSG_PEEK), bytes_at(10, 10));
                 CHECK_EQ(receive(fd, 200, 0), bytes_at(10, 90));
                 write_all(fd, "x");
-              }};
+              },
+          .whole_reads = true};
 
 BEHAVIOUR{.name = "one_sigpipe_for_each_write_to_a_closed_stream",
           .server =

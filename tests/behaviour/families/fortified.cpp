@@ -66,7 +66,8 @@ BEHAVIOUR{.name = "reads",
                 }
                 receive_fortified(fd);
                 write_all(fd, "x");
-              }};
+              },
+          .whole_reads = true};
 
 BEHAVIOUR{.name = "poll_and_select",
           .server =
