@@ -17,6 +17,8 @@
 #ifndef READERS
 #define READERS 1   // threads that sleep for data (they share one arm word)
 #endif
+// NO_WRITER: nobody sleeps for space. QUITS: a reader may stop after any byte. THIEF: a thread reads and never sleeps. SIGNAL=n: n signals.
+// DEMOTE: X demotes at the end. KILL: X is killed at any instant.
 #ifdef KILL
 #define LIVES provided (!killed)
 #else
@@ -250,13 +252,18 @@ active proctype y_writer() {
 #endif
 next:
   if
+#ifdef NO_WRITER
+  :: done[WRITER] = true
+#endif
   :: atomic { CAN_WRITE -> done[WRITER] = true }
+#ifndef NO_WRITER
   :: else ->
      wait_for(WRITER, FOR_SPACE, FOR_DATA);
      if
      :: atomic { interrupted -> done[WRITER] = true }        // EINTR, and the program never writes again
      :: else -> goto next
      fi
+#endif
   fi
 }
 
@@ -273,6 +280,9 @@ active [READERS] proctype y_reader() {
 next:
   if
   :: atomic { unread > 0 -> unread-- } -> goto next
+#ifdef QUITS
+  :: atomic { unread > 0 -> unread--; done[me] = true }      // and the program never reads again
+#endif
   :: atomic { unread == 0 && !again && eof -> done[me] = true }
   :: unread == 0 && again ->                                 // the down-fence: take what bells there are and turn to the kernel
 #ifndef MUTANT_TAKE_THE_LAST_BELL
