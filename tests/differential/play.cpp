@@ -41,6 +41,26 @@ std::string shown(const Answer& answer) {
          (answer.signals != 0 ? " SIGPIPE x " + std::to_string(answer.signals) : "");
 }
 
+// Where, and what stands there: a byte too many, a hole, or something else.
+std::string where_bytes_differ(const std::string& tested, const std::string& reference) {
+  const size_t least = std::min(tested.size(), reference.size());
+  const auto at = static_cast<size_t>(
+      std::mismatch(tested.begin(), tested.begin() + static_cast<ptrdiff_t>(least), reference.begin()).first -
+      tested.begin());
+  if (at == least) return "";
+  constexpr size_t kSample = 16;
+  std::string text = ", the bytes differ from " + std::to_string(at) +
+                     " on: " + std::to_string(static_cast<unsigned char>(tested[at])) + " for " +
+                     std::to_string(static_cast<unsigned char>(reference[at]));
+  for (size_t shift = 1; at + shift + kSample < least; ++shift) {
+    if (tested.compare(at + shift, kSample, reference, at, kSample) == 0)
+      return text + ", " + std::to_string(shift) + " too many";
+    if (tested.compare(at, kSample, reference, at + shift, kSample) == 0)
+      return text + ", " + std::to_string(shift) + " are missing";
+  }
+  return text;
+}
+
 class LockStep {
  public:
   LockStep(Fences fences, const std::string& directory)
@@ -66,11 +86,7 @@ class LockStep {
     if (operation.kind == Kind::close) closed_[operation.end] = true;
     if (tested == reference) return true;
     text = differential::shown(operation) + ": got " + shown(tested) + ", the kernel says " + shown(reference);
-    if (tested.result == reference.result && tested.data != reference.data) {
-      const auto at =
-          std::mismatch(tested.data.begin(), tested.data.end(), reference.data.begin()).first - tested.data.begin();
-      text += ", the bytes differ from " + std::to_string(at) + " on";
-    }
+    if (tested.data != reference.data) text += where_bytes_differ(tested.data, reference.data);
     return false;
   }
 
