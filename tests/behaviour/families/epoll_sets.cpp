@@ -72,7 +72,7 @@ BEHAVIOUR{.name = "tell_the_ready_among_many",
                 }
               }};
 
-// With room for fewer events than there are, everybody gets its turn.
+// With room for fewer events than there are, everybody gets its turn before long.
 BEHAVIOUR{.name = "are_fair_when_there_is_little_room",
           .server =
               [](int) {
@@ -87,7 +87,7 @@ BEHAVIOUR{.name = "are_fair_when_there_is_little_room",
                 for (const int fd : fds) add(set, fd, EPOLLIN);
                 await_peer();
                 std::set<int> seen;
-                for (int i = 0; i < kConnections; ++i) {
+                for (int i = 0; i < 3 * kConnections; ++i) {
                   const std::multiset<int> ready = wait(set, 1000, 1);
                   CHECK_EQ(ready.size(), 1U);
                   seen.insert(*ready.begin());
@@ -242,10 +242,12 @@ void registration_first_client(int fd, uint32_t mode) {
     for (size_t done = 0; done < 100;) {
       CHECK(wait(set, 10'000) == std::multiset<int>{fd});
       char data[200];
-      const ssize_t n = ::recv(fd, data, sizeof data, MSG_DONTWAIT);
-      CHECK(n > 0);
-      CHECK_EQ(agreeing(std::string(data, static_cast<size_t>(n)), i + done), static_cast<size_t>(n));
-      done += static_cast<size_t>(n);
+      for (ssize_t n = ::recv(fd, data, sizeof data, MSG_DONTWAIT); n > 0;
+           n = ::recv(fd, data, sizeof data, MSG_DONTWAIT)) {
+        CHECK_EQ(agreeing(std::string(data, static_cast<size_t>(n)), i + done), static_cast<size_t>(n));
+        done += static_cast<size_t>(n);
+      }
+      CHECK_EQ(errno, EAGAIN);  // as edges demand
     }
     CHECK(wait(set, 0).empty());
     if (i % 5 == 0) sleep_ms(3);
