@@ -78,11 +78,6 @@ void before_splice(int from, int to) {
   retreat_if_ours(to, Reason::splice);
 }
 
-void after_io_uring() {
-  refuse_from_now_on(Reason::io_uring);
-  for_each_connection([](int fd, Connection& connection) { retreat(connection, fd, Reason::io_uring); });
-}
-
 void fold_live_connections() {
   for_each_connection([](int fd, Connection& connection) {
     if (is_reached_lower(fd, connection)) return;

@@ -1,5 +1,5 @@
-// The ways out of the library's sight: exec, spawned programs, stdio, splice, io_uring. Connections go back to the
-// kernel first. Any thread.
+// The ways out of the library's sight: exec, spawned programs, stdio, splice. Connections go back to the kernel first.
+// Any thread.
 #pragma once
 
 #include <cstdarg>
@@ -22,8 +22,6 @@ void before_inheritance(int fd);
 // `fd` gets a FILE: libc reads and writes it by itself.
 void before_stdio(int fd);
 void before_splice(int from, int to);
-// The process has made an io_uring: nothing of it can be accelerated any more.
-void after_io_uring();
 
 // vdprintf on a connection: written out in full, as libc does. The number of bytes, −errno, or kPassOn. `check`:
 // __vdprintf_chk's flag.

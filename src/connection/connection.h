@@ -107,7 +107,8 @@ Armed arm_registered(Connection& connection, int fd, short events);
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
 void make_plain(Connection& connection, int fd, Reason reason);
 // Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
-void retreat(Connection& connection, int fd, Reason reason);
+// True: the bytes left unread had to be given to a relay, so `fd` is another open file now (earlier duplicates of it are not).
+bool retreat(Connection& connection, int fd, Reason reason);
 // Before the kernel's shutdown(2) / after it, and after the last close in this process.
 void note_shutdown(Connection& connection, int how);
 void note_closed(Connection& connection);

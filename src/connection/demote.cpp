@@ -2,8 +2,10 @@
 // Called under no lock of the connection. Sleeps only in retreat, in bounded slices.
 #include <cerrno>
 #include <linux/membarrier.h>
+#include <sys/ioctl.h>
 
 #include "connection/flow.h"
+#include "connection/relay.h"
 #include "observe/report.h"
 #include "sys/raw.h"
 
@@ -19,6 +21,7 @@ ReadinessHooks readiness_hooks;
 namespace {
 
 constexpr int kTries = 2000;            // of kPauseNs: how long a retreat waits for a peer that does not move
+constexpr int kPutbackTries = 1000;
 constexpr long kPauseNs = 100'000;
 
 void pause_briefly() {
@@ -55,6 +58,57 @@ bool leave_incoming(Connection& c, int fd) {
   return true;
 }
 
+// What lies unread between the kernel's bytes when a retreat begins. Under read_lock, after the freeze.
+struct Unread {
+  Stage stage;           // of the peer's writing
+  uint64_t kernel_first; // data bytes in the kernel that come before the ring's
+  uint64_t begin, end;   // ring positions
+  uint32_t bells;        // to be skipped in the kernel after the ring's bytes
+};
+
+Unread find_unread(Connection& c, int fd) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  if (!lock.nested()) advance_incoming(c, fd);
+  Unread found{c.in->stage.load(memory_order_acquire), 0, 0, 0, 0};
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if ((flow != Flow::ring && flow != Flow::kernel) || found.stage == Stage::kernel) return found;
+  if (flow == Flow::kernel) {
+    const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
+    found.kernel_first = total > received ? total - received : 0;
+    side.in_map = {0, kFirstClass};
+  }
+  found.begin = side.head.load(memory_order_relaxed);
+  found.end = refresh_tail(c, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
+  if (found.stage == Stage::kernel_again) found.end = min_of(found.end, c.in->demote_at.load(memory_order_relaxed));
+  return found;
+}
+
+// The peer puts the ring's bytes back; the last bell has woken it. One that cannot (it shut its writing down, is gone, or had left the ring by
+// itself) is replaced by a relay.
+// True: by a relay.
+bool deliver_unread(Connection& c, int fd, Unread unread) {
+  if (unread.end <= unread.begin) return false;
+  if (unread.stage == Stage::kernel_again) {
+    unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+    return start_relay(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells}) == 0;
+  }
+  for (int i = 0; i < kPutbackTries; ++i) {
+    // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
+    if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
+    if (sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP)) {
+      int queued = 0;
+      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+      const uint64_t in_kernel = static_cast<uint64_t>(queued);
+      const uint64_t put_back = in_kernel > unread.kernel_first ? in_kernel - unread.kernel_first : 0;
+      return unread.begin + put_back < unread.end &&
+             start_relay(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0}) == 0;
+    }
+    pause_briefly();
+  }
+  return false;
+}
+
 }  // namespace
 
 bool chaos_strikes(uint32_t one_in) {
@@ -76,16 +130,19 @@ void make_plain(Connection& c, int fd, Reason reason) {
   c.in->ask.compare_exchange_strong(nothing, Ask::demote);
 }
 
-void retreat(Connection& c, int fd, Reason reason) {
+bool retreat(Connection& c, int fd, Reason reason) {
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);
-  if (!has_channel(c)) return;
+  if (!has_channel(c)) return false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   freeze_incoming(c);
+  const Unread unread = find_unread(c, fd);
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
   for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
+  const bool replaced = deliver_unread(c, fd, unread);
   note_demotion(c, reason);
   readiness_hooks.demoted(c);
+  return replaced;
 }
 
 }  // namespace shunt

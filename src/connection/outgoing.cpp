@@ -80,12 +80,16 @@ bool leave_frozen_ring(Connection& c, int fd) {
       const uint64_t bytes = min_of(end - position, contiguous(ring_class, position));
       const long sent = sys::send(fd, ring_at(c.out_region, ring_class, position), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (sent == -EAGAIN) return false;
-      if (sent < 0) break;  // the peer is gone, and with it its claim
+      if (sent < 0) {  // our writing is shut down: the peer sees that and starts a relay
+        side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+        return true;
+      }
       position += static_cast<uint64_t>(sent);
       side.putback += static_cast<uint64_t>(sent);
     }
   }
   side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  c.out->stage.store(Stage::put_back, memory_order_release);  // SYNC: pairs with deliver_unread()
   note_demotion(c, Reason::peer_asked);
   return true;
 }

@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "calls/escape.h"
+#include "calls/uring.h"
 #include "interpose/export.h"
 #include "interpose/wrappers.h"
 
@@ -117,9 +117,15 @@ SHUNT_WRAPPER(long, syscall, (long number, long a, long b, long c, long d, long 
       }
       case SYS_io_uring_setup: {
         const long ring = next.syscall(number, a, b, c, d, e, f);
-        if (ring >= 0) calls::after_io_uring();
+        if (ring >= 0) calls::after_unwatched_ring();
         return ring;
       }
+      case SYS_io_uring_enter:
+        if (b != 0) calls::after_unwatched_ring();  // submits, to a ring that liburing made or one from before exec
+        break;
+      case SYS_io_uring_register:
+        calls::before_ring_register(static_cast<unsigned>(b), convert<const void*>(c), static_cast<unsigned>(d));
+        break;
       case SYS_exit_group:
         shunt::interpose::report_end("_exit");
         break;

@@ -22,7 +22,12 @@ inline constexpr size_t kChannelBytes = kRegionBytes * 2;  // direction d's regi
 inline constexpr size_t kHeaderBytes = 4096;               // at 0: below the first area of region 0, which starts at 16 KiB
 
 // Writer's state of one direction, in the order it goes through. Never goes back.
-enum class Stage : uint32_t { kernel = 0, ring = 1, kernel_again = 2 };
+enum class Stage : uint32_t {
+  kernel = 0,
+  ring = 1,
+  kernel_again = 2,  // after a down-fence
+  put_back = 3,      // after Ask::frozen: what the reader left in the ring was sent through the kernel
+};
 
 // What an end asks of the writer at the other end.
 enum class Ask : uint32_t { nothing = 0, demote = 1, frozen = 2 };

@@ -1,0 +1,124 @@
+// The relay process: a child made by a raw clone, orphaned at once, that never returns from run(). Raw calls only: it shares a copy of memory in which other
+// threads may have held any lock.
+#include "connection/relay.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/wait.h>
+
+#include "observe/report.h"
+#include "sys/raw.h"
+
+namespace shunt {
+namespace {
+
+constexpr size_t kBuffer = 32768;
+
+bool send_all(int fd, const uint8_t* data, size_t bytes) {
+  while (bytes > 0) {
+    const long sent = sys::send(fd, data, bytes, MSG_NOSIGNAL);
+    if (sent == -EAGAIN) {
+      pollfd item{fd, POLLOUT, 0};
+      sys::ppoll(&item, 1, nullptr, nullptr);
+    } else if (sent == -EINTR) {
+      continue;
+    } else if (sent <= 0) {
+      return false;
+    } else {
+      data += sent;
+      bytes -= static_cast<size_t>(sent);
+    }
+  }
+  return true;
+}
+
+// One step of one direction. False: it has ended.
+bool pump(int from, int to) {
+  uint8_t buffer[kBuffer];
+  const long got = sys::recv(from, buffer, sizeof buffer, MSG_DONTWAIT);
+  if (got == -EAGAIN || got == -EINTR) return true;
+  if (got > 0 && send_all(to, buffer, static_cast<size_t>(got))) return true;
+  sys::raw(SYS_shutdown, to, SHUT_WR);
+  if (got > 0) sys::raw(SYS_shutdown, from, SHUT_RD);
+  return false;
+}
+
+void keep_only(int low, int high) {
+  if (low > high) return keep_only(high, low);
+  if (low > 0) sys::raw(SYS_close_range, 0, low - 1, 0);
+  if (high > low + 1) sys::raw(SYS_close_range, low + 1, high - 1, 0);
+  sys::raw(SYS_close_range, high + 1, ~0u, 0);
+}
+
+// Takes `bytes` from the socket; sends them on, or drops them if they are bells.
+void forward(int from, int to, uint64_t bytes, bool drop) {
+  uint8_t buffer[kBuffer];
+  while (bytes > 0) {
+    const long got = sys::recv(from, buffer, min_of<uint64_t>(bytes, kBuffer), 0);
+    if (got == -EINTR) continue;
+    if (got <= 0 || (!drop && !send_all(to, buffer, static_cast<size_t>(got)))) return;
+    bytes -= static_cast<uint64_t>(got);
+  }
+}
+
+void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) {
+  const Side& side = *c.side;
+  while (position < end) {
+    const bool next = side.in_next_class != 0 && position >= side.in_next_from;
+    const uint32_t ring_class = next ? side.in_next_class : side.in_map.ring_class;
+    const uint64_t limit = side.in_next_class != 0 && !next ? min_of(end, side.in_next_from) : end;
+    const uint64_t bytes = min_of(limit - position, contiguous(ring_class, position));
+    if (!send_all(to, ring_at(c.in_region, ring_class, position), bytes)) return;
+    position += bytes;
+  }
+}
+
+[[noreturn]] void run(const Connection& c, int original, int ours, const RelayPlan& plan) {
+  // What ends the program must not end the delivery: bytes that the kernel holds outlive their sender, too.
+  uint64_t all_signals = ~uint64_t{0};
+  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all_signals, nullptr, sizeof all_signals);
+  sys::raw(SYS_setsid);
+  keep_only(original, ours);
+  const long flags = sys::raw(SYS_fcntl, original, F_GETFL);
+  if (flags & O_NONBLOCK) sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
+  forward(original, ours, plan.kernel_first, false);
+  deliver_ring(c, ours, plan.begin, plan.end);
+  forward(original, ours, plan.bells, true);
+  bool inward = true, outward = true;
+  while (inward || outward) {
+    pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {outward ? ours : -1, POLLIN, 0}};
+    if (sys::ppoll(items, 2, nullptr, nullptr) < 0) continue;
+    if (items[0].revents) inward = pump(original, ours);
+    if (items[1].revents) outward = pump(ours, original);
+  }
+  sys::raw(SYS_exit_group, 0);
+  __builtin_unreachable();
+}
+
+}  // namespace
+
+long start_relay(Connection& c, int fd, RelayPlan plan) {
+  int pair[2];
+  if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair); made < 0) return made;
+  // No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
+  const long child = sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
+  if (child == 0) {
+    if (sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) == 0) run(c, fd, pair[1], plan);
+    sys::raw(SYS_exit_group, 0);
+  }
+  sys::close(pair[1]);
+  long result = child;
+  if (child > 0) {
+    sys::raw(SYS_wait4, child, nullptr, __WCLONE, nullptr);
+    const long flags = sys::raw(SYS_fcntl, fd, F_GETFL), on_exec = sys::raw(SYS_fcntl, fd, F_GETFD);
+    sys::raw(SYS_fcntl, pair[0], F_SETFL, flags);
+    result = sys::raw(SYS_dup3, pair[0], fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+  }
+  sys::close(pair[0]);
+  log_line(LogLevel::info, "descriptor %d: its unread bytes outlived their sender; a relay process delivers them", fd);
+  return result < 0 ? result : 0;
+}
+
+}  // namespace shunt

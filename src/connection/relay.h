@@ -1,0 +1,18 @@
+// The last resort of a retreat: bytes lie unread in the ring and the peer can no longer put them back (it shut its writing down, or is gone).
+#pragma once
+
+#include "connection/connection.h"
+
+namespace shunt {
+
+struct RelayPlan {
+  uint64_t kernel_first;  // bytes that wait in the kernel and come first
+  uint64_t begin, end;    // then these ring positions
+  uint32_t bells;         // then this many bytes of the kernel are bells
+};
+
+// Puts one end of a fresh socket pair in the place of `fd`, and a process of its own behind it that delivers what the plan says, then pumps both
+// ways until the end. Identity (names, credentials) is lost; bytes are not. 0 or −errno.
+long start_relay(Connection& connection, int fd, RelayPlan plan);
+
+}  // namespace shunt
