@@ -56,6 +56,11 @@ byte readers;
 
 #define CAN_READ  (unread > 0 || again || eof)
 #define CAN_WRITE (space > 0 || again || eof)
+#ifdef MUTANT_STAGE_BEFORE_COUNT
+#define OTHER_CAN_WRITE (space > 0 || eof)
+#else
+#define OTHER_CAN_WRITE CAN_WRITE
+#endif
 #define CAN(kind) ((kind == FOR_DATA && CAN_READ) || (kind == FOR_SPACE && CAN_WRITE))
 
 inline flush_arm(me) {
@@ -194,6 +199,12 @@ inline drain(me) {
 // One wait: arm() in look.cpp, then look() and the sleep in sleep.cpp. The caller tries again, and waits again.
 inline wait_for(me, mine, other) {
   asleep_for[mine]++;
+#ifdef MUTANT_STAGE_BEFORE_COUNT
+  if
+  :: again -> slice = true
+  :: else
+  fi;
+#endif
 #ifdef MUTANT_RELATIVE_COUNT
   snapshot = owing;
 #endif
@@ -212,7 +223,7 @@ inline wait_for(me, mine, other) {
   :: allow[me] > 0 ->
 #ifndef MUTANT_DRAIN_SELFISH
      if
-     :: OTHER_WRITERS > 0 && CAN_WRITE -> slice = true       // his bell: leave it
+     :: OTHER_WRITERS > 0 && OTHER_CAN_WRITE -> slice = true       // his bell: leave it
      :: else
      fi;
 #ifndef MUTANT_IGNORE_TWIN
