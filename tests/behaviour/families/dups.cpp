@@ -1,7 +1,10 @@
 // Several descriptors for one connection: every way to make one, and the use of any after the others are closed.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "behaviour.h"
 #include "check.h"
@@ -165,6 +168,26 @@ BEHAVIOUR{.name = "blind_close_of_all_numbers",
               [](int fd) {
                 for (int i = fd; i < 1024; ++i) ::close(i);
                 ask(connect_another(), 1);
+              }};
+
+BEHAVIOUR{.name = "to_very_high_numbers",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 3; ++i) echo(fd);
+              },
+          .client =
+              [](int fd) {
+                rlimit limit{};
+                CHECK_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+                limit.rlim_cur = limit.rlim_max;
+                CHECK_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+                const int highest = static_cast<int>(std::min<rlim_t>(limit.rlim_max, 100'000)) - 1;
+                for (const int number : {1024, std::min(5000, highest - 1), highest}) {
+                  CHECK_EQ(::dup2(fd, number), number);
+                  ::close(fd);
+                  fd = number;
+                  ask(fd, 5);
+                }
               }};
 
 // A duplicate keeps the connection: no end of stream until the last is closed.

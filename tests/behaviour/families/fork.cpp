@@ -236,6 +236,32 @@ BEHAVIOUR{.name = "parent_and_child_make_their_own",
                 use_one();
               }};
 
+// The pre-forked server: workers that accept on the same listening socket.
+BEHAVIOUR{.name = "workers_accept_for_themselves",
+          .server =
+              [](int) {
+                int workers[3];
+                for (int& worker : workers) {
+                  worker = in_child([] {
+                    for (int i = 0; i < 5; ++i) {
+                      const int fd = accept_another();
+                      echo_rounds(fd, 10);
+                      expect_end_of_stream(fd);
+                      ::close(fd);
+                    }
+                  });
+                }
+                for (const int worker : workers) join_child(worker);
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < 15; ++i) {
+                  const int fd = connect_another();
+                  ask_rounds(fd, 10);
+                  ::close(fd);
+                }
+              }};
+
 BEHAVIOUR{.name = "an_epoll_set_is_used_by_the_child_alone",
           .server =
               [](int fd) {

@@ -1,0 +1,120 @@
+// Connections come and go by the hundred: no descriptor and no memory stays behind.
+#include <dirent.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "behaviour.h"
+#include "check.h"
+#include "io.h"
+#include "role.h"
+
+namespace shunt::behaviour {
+namespace {
+
+constexpr int kSettle = 100;  // connections until pools and slabs have their size
+constexpr int kMany = 500;
+constexpr int64_t kAllowedGrowth_kb = 2048;
+
+int open_descriptors() {
+  int count = 0;
+  DIR* directory = ::opendir("/proc/self/fd");
+  CHECK(directory != nullptr);
+  while (::readdir(directory) != nullptr) ++count;
+  ::closedir(directory);
+  return count;
+}
+
+// Memory in use, private and shared: channels are shared memory.
+int64_t resident_kb() {
+  int64_t pages = 0;
+  int64_t resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * (::sysconf(_SC_PAGESIZE) / 1024);
+}
+
+int64_t mapped_kb() {
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * (::sysconf(_SC_PAGESIZE) / 1024);
+}
+
+// Runs `once` until it has settled, then many times more; nothing may have grown with their number.
+template <class Once>
+void expect_no_growth(const Once& once) {
+  for (int i = 0; i < kSettle; ++i) once();
+  const int descriptors = open_descriptors();
+  const int64_t resident = resident_kb();
+  const int64_t mapped = mapped_kb();
+  for (int i = 0; i < kMany; ++i) once();
+  CHECK_EQ(open_descriptors(), descriptors);
+  CHECK(resident_kb() - resident < kAllowedGrowth_kb);
+  CHECK(mapped_kb() - mapped < 64 * 1024);  // a channel is 4 MiB of addresses
+}
+
+BEHAVIOUR{.name = "none_when_the_client_closes_first",
+          .server =
+              [](int) {
+                expect_no_growth([] {
+                  const int fd = accept_another();
+                  write_all(fd, read_exactly(fd, 5000));
+                  expect_end_of_stream(fd);
+                  ::close(fd);
+                });
+              },
+          .client =
+              [](int) {
+                expect_no_growth([] {
+                  const int fd = connect_another();
+                  write_all(fd, bytes_at(3, 5000));
+                  CHECK_EQ(agreeing(read_exactly(fd, 5000), 3), 5000U);
+                  ::close(fd);
+                });
+              }};
+
+BEHAVIOUR{.name = "none_when_bytes_stay_unread",
+          .server =
+              [](int) {
+                expect_no_growth([] {
+                  const int fd = accept_another();
+                  write_all(fd, bytes_at(0, 5000));
+                  ::close(fd);
+                });
+              },
+          .client =
+              [](int) {
+                expect_no_growth([] {
+                  const int fd = connect_another();
+                  CHECK(is_readable(fd, 10'000));
+                  ::close(fd);
+                });
+              }};
+
+BEHAVIOUR{.name = "none_when_children_serve",
+          .server =
+              [](int) {
+                for (int i = 0; i < 60; ++i) {
+                  const int fd = accept_another();
+                  const int child = in_child([fd] { write_all(fd, read_exactly(fd, 5000)); });
+                  ::close(fd);
+                  join_child(child);
+                  if (i == 20) tell_peer(static_cast<uint32_t>(resident_kb()));
+                  if (i == 59) tell_peer(static_cast<uint32_t>(resident_kb()));
+                }
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < 60; ++i) {
+                  const int fd = connect_another();
+                  write_all(fd, bytes_at(3, 5000));
+                  CHECK_EQ(agreeing(read_exactly(fd, 5000), 3), 5000U);
+                  ::close(fd);
+                }
+                const auto before = static_cast<int64_t>(await_peer());
+                const auto after = static_cast<int64_t>(await_peer());
+                CHECK(after - before < kAllowedGrowth_kb);
+              }};
+
+}  // namespace
+}  // namespace shunt::behaviour
