@@ -28,6 +28,7 @@ NEEDS = {
         ("ninja-build", _command("ninja")),
         ("libgtest-dev", _file("/usr/include/gtest/gtest.h")),
         ("libfmt-dev", _file("/usr/include/fmt/format.h")),
+        ("liburing-dev", _file("/usr/include/liburing.h")),
         ("libcli11-dev", _file("/usr/include/CLI/CLI.hpp")),
         ("nlohmann-json3-dev", _file("/usr/include/nlohmann/json.hpp")),
     ],

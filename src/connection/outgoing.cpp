@@ -161,27 +161,27 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   if (c.out->ask.load(memory_order_acquire) == Ask::frozen) return leave_frozen_ring(c, fd);
   // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
-  if (flow == Flow::ring) {
-    if (old_readers) return false;
-    const bool last_bell = may_ring(c, fd);
-    if (last_bell && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;  // room for it first
-    Writing writing(*c.out);
-    if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
-    c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
-    c.out->bells_final.store(side.bells_rung.load(memory_order_relaxed) + last_bell, memory_order_relaxed);
-    // The stage before its bell: whoever the bell wakes must see what it announces.
-    c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
-    side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
-    if (last_bell) send_bell(c, fd);
-  } else {
-    c.out->kernel_total.store(side.kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
-    c.out->demote_at.store(0, memory_order_relaxed);
-  }
+  if (flow == Flow::ring && old_readers) return false;
   if (flow == Flow::kernel) {
-    // SYNC: pairs with advance_incoming(). Without it the peer goes on as before the up-fence, which is right too.
-    if (!old_readers) c.out->stage.store(Stage::kernel_again, memory_order_release);
-    side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+    c.out->kernel_total.store(side.kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
+    if (old_readers) {
+      // No fence at all: the peer goes on as before the up-fence, which is right too.
+      side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+      note_demotion(c, reason);
+      return true;
+    }
   }
+  // A peer that has not attached takes a bell for a byte; one that has may sleep, and must put back or demote in its turn.
+  const bool last_bell = peer_attached(c) && may_ring(c, fd);
+  if (last_bell && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;  // room for it first
+  Writing writing(*c.out);
+  if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
+  c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
+  c.out->bells_final.store(side.bells_rung.load(memory_order_relaxed) + last_bell, memory_order_relaxed);
+  // The stage before its bell: whoever the bell wakes must see what it announces.
+  c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
+  side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+  if (last_bell) send_bell(c, fd);
   note_demotion(c, reason);
   return true;
 }

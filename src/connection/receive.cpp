@@ -121,14 +121,15 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
 }
 
 // Everything before a fence was read and the fence is there: what follows is to be had elsewhere, now.
-bool at_fence(const Connection& c) {
+bool at_fence(const Connection& c, int fd) {
   const Side& side = *c.side;
   const Stage stage = c.in->stage.load(memory_order_acquire);
   const Flow flow = side.in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel)
-    return stage != Stage::kernel && side.kernel_received.load(memory_order_relaxed) == c.in->kernel_total.load(memory_order_relaxed);
-  return flow == Flow::ring && stage == Stage::kernel_again &&
-         side.head.load(memory_order_relaxed) == c.in->demote_at.load(memory_order_relaxed);
+  const bool up = flow == Flow::kernel && stage != Stage::kernel &&
+                  side.kernel_received.load(memory_order_relaxed) == c.in->kernel_total.load(memory_order_relaxed);
+  const bool down = flow == Flow::ring && stage == Stage::kernel_again &&
+                    side.head.load(memory_order_relaxed) == c.in->demote_at.load(memory_order_relaxed);
+  return (up || down) && !(sys::poll_now(fd, POLLPRI) & POLLPRI);  // a read stops at an urgent byte
 }
 
 // The end that reads but never writes places its own fence and follows the peer's demotion here.
@@ -158,7 +159,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (got == kTryAgain) continue;
     if (got > 0) {
       done += got;
-      const bool goes_on = !(request.flags & MSG_PEEK) && !candidate && at_fence(c);
+      const bool goes_on = !(request.flags & MSG_PEEK) && !candidate && at_fence(c, fd);
       if (static_cast<size_t>(got) == request.bytes || (!all && !goes_on)) return done;
       if (!all) request.flags |= MSG_DONTWAIT;
       request.to.skip(static_cast<size_t>(got));

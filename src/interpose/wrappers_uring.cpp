@@ -22,12 +22,12 @@ using shunt::interpose::active;
 namespace calls = shunt::calls;
 
 // The name of a loaded liburing that no global symbol leads to: of a plugin, or under a name of its own.
-struct Private {
-  char path[PATH_MAX];
+struct Path {
+  char name[PATH_MAX];
 };
 int is_liburing(dl_phdr_info* object, size_t, void* found) {
   if (!strstr(object->dlpi_name, "/liburing") || strlen(object->dlpi_name) >= PATH_MAX) return 0;
-  strcpy(static_cast<Private*>(found)->path, object->dlpi_name);
+  strcpy(static_cast<Path*>(found)->name, object->dlpi_name);
   return 1;
 }
 
@@ -52,8 +52,8 @@ void keep_loaded(void* function) {
 Found find(const char* name) {
   const shunt::interpose::KeepErrno keep;
   Found found = find_in(RTLD_NEXT, name);
-  if (Private library; !found.function && dl_iterate_phdr(is_liburing, &library))
-    if (void* handle = dlopen(library.path, RTLD_LAZY | RTLD_NOLOAD)) {
+  if (Path library; !found.function && dl_iterate_phdr(is_liburing, &library))
+    if (void* handle = dlopen(library.name, RTLD_LAZY | RTLD_NOLOAD)) {
       found = find_in(handle, name);
       dlclose(handle);
     }
@@ -149,7 +149,8 @@ SHUNT_SUBMIT(__io_uring_get_cqe, (Ring * ring, io_uring_cqe** done, unsigned sub
 // These say the descriptor of a ring, not where it lies.
 SHUNT_URING(io_uring_enter, (unsigned fd, unsigned submit, unsigned count, unsigned flags, sigset_t* mask),
             (fd, submit, count, flags, mask), if (submit > 0) calls::after_unwatched_ring());
-SHUNT_URING(io_uring_enter2, (unsigned fd, unsigned submit, unsigned count, unsigned flags, void* argument, size_t bytes),
+SHUNT_URING(io_uring_enter2,
+            (unsigned fd, unsigned submit, unsigned count, unsigned flags, void* argument, size_t bytes),
             (fd, submit, count, flags, argument, bytes), if (submit > 0) calls::after_unwatched_ring());
 
 // ---- files
