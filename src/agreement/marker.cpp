@@ -1,6 +1,7 @@
 // Makes and reads markers. Raw calls only.
 #include "agreement/marker.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -22,8 +23,33 @@ int digit(char c) {
 
 }  // namespace
 
+namespace {
+
+// Random bits are fetched for several markers at once. `next` also tells who may take which: each index is given out once.
+constexpr uint32_t kPool = 16;
+Bits pool[kPool];
+std::atomic<uint32_t> next_in_pool{kPool};
+
+bool fetch_bits(Bits& bits) {
+  uint32_t index = next_in_pool.load(std::memory_order_acquire);
+  while (index < kPool)
+    if (next_in_pool.compare_exchange_weak(index, index + 1, std::memory_order_acquire)) return bits = pool[index], true;
+  // Empty, or being filled: one thread fills it, the others (and handlers) fetch for themselves.
+  if (index == kPool && next_in_pool.compare_exchange_strong(index, kPool + 1, std::memory_order_acquire)) {
+    const bool filled = sys::raw(SYS_getrandom, pool, sizeof pool, 0) == static_cast<long>(sizeof pool);
+    bits = pool[0];
+    next_in_pool.store(filled ? 1 : kPool, std::memory_order_release);
+    if (filled) return true;
+  }
+  return sys::raw(SYS_getrandom, bits.bytes, sizeof bits.bytes, 0) == sizeof bits.bytes;
+}
+
+}  // namespace
+
+void forget_random_bits() { next_in_pool.store(kPool, std::memory_order_relaxed); }
+
 long bind_marker(int fd, Bits& bits) {
-  if (sys::raw(SYS_getrandom, bits.bytes, sizeof bits.bytes, 0) != sizeof bits.bytes) return -EAGAIN;
+  if (!fetch_bits(bits)) return -EAGAIN;
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   memcpy(name.sun_path + 1, kPrefix, kPrefixBytes);

@@ -15,6 +15,9 @@ struct Bits {
 // Binds the unnamed socket `fd` to a fresh marker. 0 or −errno (−EINVAL: the socket has a name already).
 long bind_marker(int fd, Bits& bits);
 
+// In a forked child: the bits fetched beforehand are the parent's.
+void forget_random_bits();
+
 // True if `name` (as accept or getpeername gave it) is a marker; fills `bits`.
 bool read_marker(const sockaddr_un& name, socklen_t length, Bits& bits);
 

@@ -24,11 +24,10 @@ Reason mark(int fd, Bits& bits) {
   return name.marker(bits) ? Reason::none : Reason::own_name;
 }
 
-// A process that is not the one the table belongs to leaves everything as it is.
 Reason why_not_enter(int fd) {
   if (const Reason reason = refusal(); reason != Reason::none) return reason;
   if (belongs_to_stdio(fd)) return Reason::stdio;
-  return in_foreign_process() ? Reason::shared_before_upgrade : Reason::none;
+  return Reason::none;
 }
 
 bool is_stream(int fd) { return read_int_option(fd, SO_TYPE) == SOCK_STREAM; }
@@ -46,7 +45,6 @@ void note_accepted(int fd, const Name& peer, bool nonblocking) {
   Bits bits;
   if (!peer.marker(bits)) return count_plain(Reason::peer_unaware);
   Reason reason = why_not_enter(fd);
-  if (reason == Reason::none && gets_credentials(fd)) reason = Reason::pass_credentials;  // inherited from the listener
   if (reason != Reason::none) return count_plain(reason);
   enter_connection(fd, Role::acceptor, bits, nonblocking);
 }
@@ -94,6 +92,8 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
   Reason reason = socket.known ? socket.spoilt : Reason::shared_before_upgrade;
   Bits bits{};
   if (reason == Reason::none) reason = why_not_enter(fd);
+  // In a vfork child the table is the parent's, and its descriptors are not.
+  if (reason == Reason::none && in_foreign_process()) reason = Reason::shared_before_upgrade;
   if (reason == Reason::none) reason = mark(fd, bits);
   const long result = kernel.connect(fd, address, length);
   if (result < 0) return result;

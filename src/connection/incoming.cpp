@@ -10,6 +10,17 @@ using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
 
+namespace {
+
+// A sleeper that was killed never takes its leave: after a second nobody waits for it any more.
+bool overdue(Side& side) {
+  const uint64_t now = cycles();
+  if (side.fence_wait_since == 0) side.fence_wait_since = now;
+  return now - side.fence_wait_since > patience.cycles_per_us() * 1'000'000;
+}
+
+}  // namespace
+
 void advance_incoming(Connection& c, int fd) {
   Side& side = *c.side;
   // SYNC: acquire, pairs with the writer's release of stage; makes the fence's totals visible.
@@ -32,7 +43,7 @@ void advance_incoming(Connection& c, int fd) {
     if (fence < head) return break_connection(c, fd);
     if (fence > head) return;
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
-    if (side.space_sleepers.load(memory_order_acquire) > 0) return;
+    if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
     while (const uint32_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed))) {
       const long taken = take_bells(c, fd, bells);
       if (taken == -EAGAIN) return;  // the last one is on its way

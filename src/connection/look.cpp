@@ -92,6 +92,9 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   {
     Locked lock(side.read_lock);
     if (!lock.nested()) advance_incoming(c, fd);
+    bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
+    if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && side.kernel_readers.load(memory_order_acquire) > 0)
+      return Armed::slices;  // an old reader may take the bell that is meant for us
     if (side.in_flow.load(memory_order_relaxed) != Flow::ring) {
       if ((events & POLLOUT) && side.out_flow.load(memory_order_relaxed) == Flow::ring) return Armed::slices;
       if (c.in->stage.load(memory_order_acquire) == Stage::ring) return Armed::slices;  // old readers have yet to come back
@@ -102,7 +105,6 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
       return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, lock.nested()) ? Armed::slices : Armed::sleep;
     }
-    bells = c.in->bells_rung.load(memory_order_acquire);
     if ((events & POLLIN) || side.data_sleepers.load(memory_order_relaxed) > 0 || c.registrations.load(memory_order_relaxed))
       set_arm(c.in->data_arm, side.data_arm_sequence);
   }

@@ -15,7 +15,14 @@ using std::memory_order_release;
 
 namespace {
 
+constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
 constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
+
+uint64_t send_buffer(int fd) {
+  int bytes = 0;
+  socklen_t length = sizeof bytes;
+  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 ? static_cast<uint64_t>(bytes) : 0;
+}
 
 bool kernel_queue_empty(int fd) {
   int queued = 0;
@@ -34,8 +41,8 @@ bool may_ring(const Connection& c, int fd) {
 }
 
 // Publishes the count of bells before the byte. SYNC: release, pairs with the acquire of bells_rung in arm_events().
-void publish_bells(Connection& c, uint32_t by) {
-  c.side->bells_rung.fetch_add(by, memory_order_relaxed);
+void publish_bells(Connection& c) {
+  c.side->bells_rung.fetch_add(1, memory_order_relaxed);
   uint32_t rung;
   do {
     rung = c.side->bells_rung.load(memory_order_relaxed);
@@ -43,21 +50,19 @@ void publish_bells(Connection& c, uint32_t by) {
   } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
 }
 
-// One bell. False: the kernel has no room for it (a tiny SO_SNDBUF full of bells), so it was neither sent nor counted.
+// One bell. False: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
 bool send_bell(Connection& c, int fd) {
-  publish_bells(c, 1);
-  const long sent = sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent == -EAGAIN || sent == -ENOMEM || sent == -ENOBUFS) {
-    publish_bells(c, ~uint32_t{0});
-    return false;
-  }
+  if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;
+  publish_bells(c);
+  sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   count(totals.bells);
   return true;
 }
 
-void place_up_fence(Connection& c) {
+void place_up_fence(Connection& c, int fd) {
   Writing writing(*c.out);
   if (writing.asked()) return;
+  c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
   c.side->out_map = {0, kFirstClass};
   c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
   c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
@@ -99,19 +104,12 @@ bool can_grow(const Side& side) {
   return side.out_map.ring_class < kLastClass && (side.out_map.ring_class == kFirstClass || side.head_seen > side.out_map.class_from);
 }
 
-// Did the program ask for more room than the default?
-bool bigger_buffer(int fd) {
-  int bytes = 0;
-  socklen_t length = sizeof bytes;
-  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 && static_cast<uint64_t>(bytes) > class_bytes(kKernelLikeClass);
-}
-
 // A bigger area: bytes from `tail` on live there.
 bool grow(Connection& c, int fd, uint64_t wanted) {
   Side& side = *c.side;
   if (!can_grow(side)) return false;
   // The first step holds what the kernel's default buffer would: programs rely on writing that much before anybody reads.
-  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass) && !bigger_buffer(fd)
+  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass) && send_buffer(fd) <= class_bytes(kKernelLikeClass)
                                   ? kKernelLikeClass
                                   : kLastClass;
   const uint64_t tail = side.tail.load(memory_order_relaxed);
@@ -147,7 +145,7 @@ bool advance_outgoing(Connection& c, int fd) {
     return demote_outgoing(c, fd, reason);
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
   if (flow == Flow::kernel) {
-    if (peer_attached(c) && !chaos_strikes(2)) place_up_fence(c);
+    if (peer_attached(c) && !chaos_strikes(2)) place_up_fence(c, fd);
   } else if (chaos_strikes(200)) {
     return demote_outgoing(c, fd, Reason::chaos);
   }

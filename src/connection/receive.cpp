@@ -40,12 +40,12 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
 // With a channel, before the up-fence was reached.
 long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   Side& side = *c.side;
+  if (side.kernel_readers.load(memory_order_acquire) > 0) return -EAGAIN;  // an old reader's bytes come first, and are not counted yet
   // Counted before the look at the fence: what lies there now came before any fence, so it is all data.
   int queued = 0;
   sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
   uint64_t limit = min_of(request.bytes, static_cast<size_t>(queued));
   if (c.in->stage.load(memory_order_acquire) != Stage::kernel) {
-    if (side.kernel_readers.load(memory_order_acquire) > 0) return -EAGAIN;  // they have bytes that are not counted yet
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
     limit = min_of<uint64_t>(min_of<uint64_t>(request.bytes, total > received ? total - received : 0), static_cast<uint64_t>(queued));
   }

@@ -35,6 +35,7 @@ struct alignas(64) Side {
   std::atomic<uint32_t> kernel_readers;   // atomic: threads inside a kernel read that began before the channel
   std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
+  uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
   bool end_reported;                      // the ECONNRESET of this stream was given out
 
   // --- writer
@@ -52,6 +53,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> send_timeout_ns;  // atomic: SO_SNDTIMEO, 0: none
   std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
   std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
+  bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
 

@@ -43,6 +43,13 @@ bool close_door(Connection& c) {
   return false;
 }
 
+// SO_PASSCRED may have been inherited from the listener, so nobody saw it being set.
+bool wants_credentials(int fd) {
+  int on = 0;
+  socklen_t length = sizeof on;
+  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on != 0;
+}
+
 void attach(Connection& c, int memfd) {
   Locked upgrading(upgrade_lock);
   Reason refusal = Reason::none;
@@ -79,6 +86,10 @@ long offer(Connection& c, int fd, const SendRequest& request) {
     Locked upgrading(upgrade_lock);
     if (upgrading.nested() || !close_door(c)) return -EAGAIN;
     long made = sys::poll_now(fd, POLLOUT) & POLLOUT ? 0 : -EAGAIN;  // the write that carries the offer must not fail for want of room
+    if (made == 0 && wants_credentials(fd)) {
+      c.side->plain.store(Reason::pass_credentials, memory_order_relaxed);
+      made = -EPERM;
+    }
     if (made == 0) {
       made = create_channel(c.side->bits, channel);
       if (made < 0) c.side->plain.store(Reason::no_resources, memory_order_relaxed);

@@ -156,6 +156,7 @@ void after_fork_in_parent() { unlock_slabs_in_parent(); }
 
 void after_fork_in_child() {
   forget_thread_id();
+  forget_random_bits();
   reset_totals();
   note_process();
   adopt_slabs_in_child(descriptors_of);
