@@ -28,6 +28,11 @@ struct Connection {
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
+  // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
+  static constexpr uint32_t kLateBytes = 512;
+  volatile uint64_t copying;       // bytes that the interrupted copy will publish; 0: none is under way
+  volatile uint32_t late_count;
+  uint8_t late[kLateBytes];
   Tally tally;
   History data_history, space_history;
 };

@@ -39,6 +39,8 @@ bool demote_outgoing(Connection& connection, int fd, Reason reason);
 uint64_t ring_space(Connection& connection, int fd, uint64_t wanted, bool nested);
 // Copies up to `bytes` into the ring and publishes them. Returns the number.
 uint64_t put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
+// A handler's write inside its own thread's copy: put off until that is published. Returns the number; 0: no room to put it off.
+uint64_t put_off(Connection& connection, Cursor from, uint64_t bytes);
 // The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.
 bool ring_writable(Connection& connection);
 

@@ -3,6 +3,7 @@
 
 #include "connection/flow.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -32,6 +33,7 @@ void advance_incoming(Connection& c, int fd) {
     const uint64_t received = side.kernel_received.load(memory_order_relaxed);
     if (total < received) return break_connection(c, fd);
     if (total > received) return;
+    sys::SignalsBlocked alone;
     side.in_map = {0, kFirstClass};
     side.in_flow.store(Flow::ring, memory_order_relaxed);
     c.in->passed.store(1, memory_order_release);
@@ -124,6 +126,7 @@ uint64_t take_from_ring(Connection& c, Cursor to, uint64_t bytes, bool peek, boo
 }
 
 long take_bells(Connection& c, int fd, uint32_t most) {
+  sys::SignalsBlocked alone;
   uint8_t bells[64];
   const long taken = sys::recv(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT);
   if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);

@@ -6,6 +6,7 @@
 #include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -60,6 +61,7 @@ bool send_bell(Connection& c, int fd) {
 }
 
 void place_up_fence(Connection& c, int fd) {
+  sys::SignalsBlocked alone;
   Writing writing(*c.out);
   if (writing.asked()) return;
   c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
@@ -71,6 +73,7 @@ void place_up_fence(Connection& c, int fd) {
 
 // The peer froze its ring: what it left unread goes back through the kernel, before anything else we send.
 bool leave_frozen_ring(Connection& c, int fd) {
+  sys::SignalsBlocked alone;
   Side& side = *c.side;
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
     const uint64_t tail = side.tail.load(memory_order_relaxed);
@@ -112,6 +115,7 @@ bool grow(Connection& c, int fd, uint64_t wanted) {
   const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass) && send_buffer(fd) <= class_bytes(kKernelLikeClass)
                                   ? kKernelLikeClass
                                   : kLastClass;
+  sys::SignalsBlocked alone;
   const uint64_t tail = side.tail.load(memory_order_relaxed);
   c.out->class_from.store(tail, memory_order_relaxed);
   c.out->class_next.store(ring_class, memory_order_release);  // SYNC: pairs with the acquire in refresh_tail()
@@ -157,6 +161,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (c.out->ask.load(memory_order_acquire) == Ask::frozen) return leave_frozen_ring(c, fd);
+  sys::SignalsBlocked alone;
   // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
   if (flow == Flow::ring && old_readers) return false;
@@ -193,30 +198,56 @@ uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
   return space;
 }
 
-uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
+namespace {
+
+uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
   Side& side = *c.side;
   uint64_t done = 0;
   while (done < bytes) {
     const uint64_t position = side.tail.load(memory_order_relaxed);
     const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
     if (chunk == 0) break;
-    Cursor walk = from;
-    ring_put(c.out_region, side.out_map.ring_class, position, walk, chunk);
-    if (!commit_cursor(side.tail, position, position + chunk)) continue;  // a handler on this thread wrote in between
-    uint64_t tail;
-    do {
-      tail = side.tail.load(memory_order_relaxed);
-      c.out->tail.store(tail, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
-    } while (side.tail.load(memory_order_relaxed) != tail);
-    from = walk;
+    ring_put(c.out_region, side.out_map.ring_class, position, from, chunk);
+    side.tail.store(position + chunk, memory_order_relaxed);  // the commit: a dead owner's copy before it never happened
+    c.out->tail.store(position + chunk, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
     done += chunk;
   }
+  return done;
+}
+
+}  // namespace
+
+uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
+  uint64_t done = 0;
+  do {
+    c.copying = bytes + 1;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (done == 0) done = copy_and_publish(c, from, bytes);
+    while (c.late_count > 0) {
+      sys::SignalsBlocked alone;
+      iovec part{c.late, c.late_count};
+      copy_and_publish(c, Cursor(&part, 1), part.iov_len);
+      c.late_count = 0;
+    }
+    c.copying = 0;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (c.late_count > 0);
   if (done > 0) {
     c.tally.ring_bytes_out += done;
     ++c.tally.ring_ops_out;
-    if (!side.upgraded.load(memory_order_relaxed)) count_upgrade(c);
+    if (!c.side->upgraded.load(memory_order_relaxed)) count_upgrade(c);
   }
   return done;
+}
+
+uint64_t put_off(Connection& c, Cursor from, uint64_t bytes) {
+  const uint64_t spoken_for = c.copying - 1 + c.late_count;
+  const uint64_t space = free_bytes(*c.side);
+  bytes = min_of(bytes, min_of<uint64_t>(Connection::kLateBytes - c.late_count, space > spoken_for ? space - spoken_for : 0));
+  from.take(c.late + c.late_count, bytes);
+  c.late_count = c.late_count + static_cast<uint32_t>(bytes);
+  c.tally.ring_bytes_out += bytes;
+  return bytes;
 }
 
 bool ring_writable(Connection& c) {

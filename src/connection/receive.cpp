@@ -8,6 +8,7 @@
 #include "connection/sleep.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
+#include "sys/user_memory.h"
 
 namespace shunt {
 
@@ -71,7 +72,12 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   if (bytes > 1 && chaos_strikes(3)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
   if (bytes == 0 && refresh_tail(c, nested)) return 0;
-  if (const uint64_t got = take_from_ring(c, request.to, bytes, peek, nested)) {
+  if (!refresh_tail(c, nested)) {
+    // nothing to copy
+  } else if (!request.to.all(min_of(bytes, c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed)),
+                             [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::write); })) {
+    return -EFAULT;
+  } else if (const uint64_t got = take_from_ring(c, request.to, bytes, peek, nested)) {
     if (request.message) fill_message(c, fd, *request.message);
     return static_cast<long>(got);
   }

@@ -8,6 +8,7 @@
 #include "connection/sleep.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
+#include "sys/user_memory.h"
 
 namespace shunt {
 
@@ -54,6 +55,10 @@ long check_alive(Connection& c, int fd, int flags) {
 }
 
 long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) {
+  if (nested && c.copying > 0) {
+    const uint64_t put = put_off(c, request.from, request.bytes);
+    return put > 0 ? static_cast<long>(put) : -ENOBUFS;
+  }
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
   if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1) return -EAGAIN;
   if (ring_space(c, fd, request.bytes, nested) < whole) {
@@ -62,6 +67,8 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   }
   uint64_t bytes = request.bytes;
   if (bytes > kWholeBytes && chaos_strikes(3)) bytes = kWholeBytes + bytes % 7;
+  if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
+    return -EFAULT;
   Writing writing(*c.out);
   if (writing.asked()) return kTryAgain;
   const uint64_t put = put_into_ring(c, request.from, bytes);

@@ -41,7 +41,7 @@ struct alignas(64) Side {
   // --- writer
   alignas(64) FamilyLock write_lock;
   std::atomic<Flow> out_flow;             // atomic: looked at without the lock
-  std::atomic<uint64_t> tail;             // ring bytes published; commit_cursor
+  std::atomic<uint64_t> tail;             // ring bytes published
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
   std::atomic<uint32_t> bells_rung;       // one fetch_add per bell: a handler on this thread may ring in between

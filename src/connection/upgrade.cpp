@@ -8,6 +8,7 @@
 #include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -20,6 +21,7 @@ FamilyLock upgrade_lock;
 namespace {
 
 void adopt(Connection& c, uint8_t* base) {
+  sys::SignalsBlocked alone;
   auto* header = reinterpret_cast<ChannelHeader*>(base);
   const uint32_t outgoing = c.side->role == Role::acceptor ? kToConnector : kToAcceptor;
   c.out = &header->direction[outgoing];

@@ -105,6 +105,8 @@ Connection* allocate_connection() {
   connection->shared_over_fork.store(false);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
+  connection->copying = 0;
+  connection->late_count = 0;
   connection->tally = {};
   connection->data_history = connection->space_history = {};
   connection->references.store(1);

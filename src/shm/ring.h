@@ -47,6 +47,14 @@ class Cursor {
   void fill(const uint8_t* from, size_t bytes) {
     each(bytes, [&](uint8_t* mine, size_t n) { memcpy(mine, from, n), from += n; });
   }
+  // Calls good(memory, bytes) for each part of the next `bytes`; false as soon as one is not.
+  template <typename Good>
+  bool all(size_t bytes, Good good) const {
+    Cursor walk = *this;
+    bool all_good = true;
+    walk.each(bytes, [&](uint8_t* mine, size_t n) { all_good = all_good && good(mine, n); });
+    return all_good;
+  }
   // The part of the walk that is left, at most `bytes` of it, as an iovec of at most `room` entries. Returns their number.
   size_t rest(iovec* out, size_t room, size_t bytes) const {
     size_t used = 0, offset = offset_;

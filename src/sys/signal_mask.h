@@ -1,0 +1,25 @@
+// Keeps signal handlers out of a state change of several stores, which "redo until one store commits" cannot cover.
+// Any thread; two system calls, so only where changes are rare.
+#pragma once
+
+#include <csignal>
+
+#include "sys/raw.h"
+
+namespace shunt::sys {
+
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    const uint64_t all = ~uint64_t{0};
+    raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before_, sizeof all);
+  }
+  ~SignalsBlocked() { raw(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof before_); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  uint64_t before_ = 0;
+};
+
+}  // namespace shunt::sys
