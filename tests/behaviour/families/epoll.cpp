@@ -278,34 +278,42 @@ void full_and_drained_server(int fd) {
   }
 }
 
-BEHAVIOUR{.name = "level_triggered_full_and_drained", .server = full_and_drained_server, .client = [](int fd) {
-            const Set set;
-            set.add(fd, EPOLLIN | EPOLLOUT);
-            set_blocking(fd, false);
-            for (int round = 0; round < 3; ++round) {
-              CHECK_EQ(set.wait_one(), EPOLLOUT);
-              const uint64_t count = fill(fd, 0, 7000);
-              CHECK_EQ(set.wait_one(20), 0U);
-              tell_peer(static_cast<uint32_t>(count));
-              CHECK_EQ(set.wait_one(10'000), EPOLLOUT);
-              await_peer();
-            }
-          }};
+BEHAVIOUR{.name = "level_triggered_full_and_drained",
+          .server = full_and_drained_server,
+          .client =
+              [](int fd) {
+                const Set set;
+                set.add(fd, EPOLLIN | EPOLLOUT);
+                set_blocking(fd, false);
+                for (int round = 0; round < 3; ++round) {
+                  CHECK_EQ(set.wait_one(), EPOLLOUT);
+                  const uint64_t count = fill(fd, 0, 7000);
+                  CHECK_EQ(set.wait_one(20), 0U);
+                  tell_peer(static_cast<uint32_t>(count));
+                  CHECK_EQ(set.wait_one(10'000), EPOLLOUT);
+                  await_peer();
+                }
+              },
+          .no_fences = true};
 
-BEHAVIOUR{.name = "edge_triggered_full_and_drained", .server = full_and_drained_server, .client = [](int fd) {
-            const Set set;
-            set.add(fd, EPOLLIN | EPOLLOUT | EPOLLET);
-            set_blocking(fd, false);
-            CHECK_EQ(set.wait_one(), EPOLLOUT);
-            for (int round = 0; round < 3; ++round) {
-              const uint64_t count = fill(fd, 0, 7000);
-              while (set.wait_one(10) != 0) {  // what was left over from the round before
-              }
-              tell_peer(static_cast<uint32_t>(count));
-              CHECK_EQ(set.wait_one(10'000), EPOLLOUT);
-              await_peer();
-            }
-          }};
+BEHAVIOUR{.name = "edge_triggered_full_and_drained",
+          .server = full_and_drained_server,
+          .client =
+              [](int fd) {
+                const Set set;
+                set.add(fd, EPOLLIN | EPOLLOUT | EPOLLET);
+                set_blocking(fd, false);
+                CHECK_EQ(set.wait_one(), EPOLLOUT);
+                for (int round = 0; round < 3; ++round) {
+                  const uint64_t count = fill(fd, 0, 7000);
+                  while (set.wait_one(10) != 0) {  // what was left over from the round before
+                  }
+                  tell_peer(static_cast<uint32_t>(count));
+                  CHECK_EQ(set.wait_one(10'000), EPOLLOUT);
+                  await_peer();
+                }
+              },
+          .no_fences = true};
 
 // A bulk sender and receiver that trust edges alone, as event loops do.
 BEHAVIOUR{.name = "edge_triggered_bulk",

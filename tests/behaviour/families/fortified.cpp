@@ -67,7 +67,7 @@ BEHAVIOUR{.name = "reads",
                 receive_fortified(fd);
                 write_all(fd, "x");
               },
-          .whole_reads = true};
+          .no_fences = true};
 
 BEHAVIOUR{.name = "poll_and_select",
           .server =

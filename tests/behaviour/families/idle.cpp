@@ -89,7 +89,8 @@ BEHAVIOUR{.name = "in_epoll_wait_for_a_full_stream_to_drain",
                 CHECK(cpu_ms() - cpu < kAllowed_ms);
                 set_blocking(fd, true);
                 write_all(fd, "y");
-              }};
+              },
+          .no_fences = true};
 
 BEHAVIOUR{.name = "in_a_blocked_write",
           .server =

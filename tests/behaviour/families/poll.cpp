@@ -103,7 +103,8 @@ BEHAVIOUR{.name = "full_and_drained",
                   await_peer();
                   expect_ready(fd, kOut, 2);
                 }
-              }};
+              },
+          .no_fences = true};
 
 BEHAVIOUR{.name = "becomes_writable_during_the_wait",
           .server =

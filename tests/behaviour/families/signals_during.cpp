@@ -107,7 +107,8 @@ BEHAVIOUR{.name = "a_blocking_write_is_interrupted",
                 CHECK_ERRNO(::write(fd, data.data() + n, 500'000), EINTR);
                 tell_peer(static_cast<uint32_t>(n));
                 await_peer();
-              }};
+              },
+          .no_fences = true};
 
 BEHAVIOUR{.name = "a_blocking_write_is_restarted",
           .server =
@@ -128,7 +129,8 @@ BEHAVIOUR{.name = "a_blocking_write_is_restarted",
                 CHECK_EQ(::write(fd, data.data(), 1), 1);  // full: sleeps, is interrupted with nothing sent, restarts
                 CHECK_EQ(signals_counted(), 1);
                 write_all(fd, data.substr(1));
-              }};
+              },
+          .no_fences = true};
 
 // A storm of alarms over an echo: no byte is lost, doubled or moved.
 void storm(int fd, int flags) {

@@ -106,7 +106,8 @@ BEHAVIOUR{.name = "of_sending",
                 tell_peer(static_cast<uint32_t>(n));
                 await_peer();
                 write_all(fd, "more");
-              }};
+              },
+          .no_fences = true};
 
 BEHAVIOUR{.name = "are_read_back_and_taken_away",
           .server =

@@ -27,8 +27,7 @@ struct Behaviour {
   bool connects_itself = false;  // both parts get -1, and use the functions of role.h
   bool warms_up = true;          // false: a registration, a fork or a name is to be there before the upgrade
   bool leaves_ring = false;      // demotes, or stays on the kernel, by design
-  bool whole_reads =
-      false;  // expects one read to give all that is there; not under chaos, where a fence may end a read
+  bool no_fences = false;  // expects one read to give all that is there; not under chaos, where a fence may end a read
   End killed = End::neither;     // ends by SIGKILL, so it leaves no report
   const char* family = nullptr;  // filled in by Family
 };
