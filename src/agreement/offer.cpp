@@ -8,6 +8,7 @@
 #include <linux/memfd.h>
 #include <new>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -39,9 +40,16 @@ long map(int memfd, uint8_t*& base) {
   return 0;
 }
 
+// ftruncate beyond RLIMIT_FSIZE raises SIGXFSZ, which would end the program.
+bool file_size_allowed() {
+  rlimit limit{};
+  return sys::raw(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &limit) == 0 && limit.rlim_cur >= kChannelBytes;
+}
+
 }  // namespace
 
 long create_channel(const Bits& bits, OfferedChannel& channel) {
+  if (!file_size_allowed()) return -EFBIG;
   const long made = sys::raw(SYS_memfd_create, "shunt", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (made < 0) return made;
   channel.memfd = static_cast<int>(made);

@@ -126,6 +126,9 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   return reset ? -ECONNRESET : 0;
 }
 
+// A read stops at an urgent byte.
+bool urgent_byte_ahead(int fd) { return sys::poll_now(fd, POLLPRI) & POLLPRI; }
+
 // Everything before a fence was read and the fence is there: what follows is to be had elsewhere, now.
 bool at_fence(const Connection& c, int fd) {
   const Side& side = *c.side;
@@ -135,7 +138,7 @@ bool at_fence(const Connection& c, int fd) {
                   side.kernel_received.load(memory_order_relaxed) == c.in->kernel_total.load(memory_order_relaxed);
   const bool down = flow == Flow::ring && stage == Stage::kernel_again &&
                     side.head.load(memory_order_relaxed) == c.in->demote_at.load(memory_order_relaxed);
-  return (up || down) && !(sys::poll_now(fd, POLLPRI) & POLLPRI);  // a read stops at an urgent byte
+  return (up || down) && !urgent_byte_ahead(fd);
 }
 
 // The end that reads but never writes places its own fence and follows the peer's demotion here.
@@ -150,30 +153,43 @@ void keep_up(Connection& c, int fd) {
   }
 }
 
+size_t low_water_mark(int fd) {
+  int bytes = 1;
+  socklen_t length = sizeof bytes;
+  sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length);
+  return bytes > 1 ? static_cast<size_t>(bytes) : 1;
+}
+
 }  // namespace
 
 long receive(Connection& c, int fd, ReceiveRequest request) {
   Side& side = *c.side;
   const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
-  const bool all = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL;
   BlockingWait waiting(side.receive_timeout_ns.load(memory_order_relaxed));
+  size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   long done = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
     const bool candidate = !has_channel(c);
+    const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
     if (got == kTryAgain) continue;
     if (got > 0) {
       done += got;
-      const bool goes_on = !(request.flags & MSG_PEEK) && !candidate && at_fence(c, fd);
-      if (static_cast<size_t>(got) == request.bytes || (!all && !goes_on)) return done;
-      if (!all) request.flags |= MSG_DONTWAIT;
+      if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
+      // A read ends neither at a fence nor, as the kernel ends it, at the message that carried the offer.
+      const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
+      if (offered && enough == 1) enough = min_of(low_water_mark(fd), static_cast<size_t>(done) + request.bytes - static_cast<size_t>(got));
+      const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
+      const bool satisfied = static_cast<size_t>(done) >= enough;
+      if (satisfied && !goes_on) return done;
+      if (satisfied) request.flags |= MSG_DONTWAIT;
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
       request.message = nullptr;
       continue;
     }
-    if (done > 0 && !all) return done;
+    if (static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&
         (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c))) {
       got = waiting.for_data(c, fd);

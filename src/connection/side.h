@@ -64,6 +64,7 @@ struct alignas(64) Side {
   std::atomic<Reason> plain;              // not none: no offer, no attach, no fence from here on
   std::atomic<Reason> demoted;            // not none: why it left the ring
   std::atomic<bool> upgraded;
+  std::atomic<bool> offer_seen;           // connector: an offer arrived, attached or refused
   Role role;
   uint32_t writes;                        // writer: kernel writes so far, for the upgrade policy
   Bits bits;

@@ -136,6 +136,7 @@ void take_offer(Connection& c, msghdr& message) {
   memcpy(&memfd, CMSG_DATA(header), sizeof memfd);
   if (!is_offer(memfd, c.side->bits)) return;  // the program's own descriptor
   attach(c, memfd);
+  c.side->offer_seen.store(true, memory_order_relaxed);
   sys::close(memfd);
   message.msg_controllen = 0;
   message.msg_flags &= ~MSG_CTRUNC;
