@@ -165,8 +165,9 @@ size_t low_water_mark(int fd) {
 long receive(Connection& c, int fd, ReceiveRequest request) {
   Side& side = *c.side;
   const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
+  const int flags = request.flags;
   BlockingWait waiting(side.receive_timeout_ns.load(memory_order_relaxed));
-  size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
+  const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   long done = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
     const bool candidate = !has_channel(c);
@@ -179,7 +180,6 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
       // A read ends neither at a fence nor, as the kernel ends it, at the message that carried the offer.
       const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
-      if (offered && enough == 1) enough = min_of(low_water_mark(fd), static_cast<size_t>(done) + request.bytes - static_cast<size_t>(got));
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
       const bool satisfied = static_cast<size_t>(done) >= enough;
       if (satisfied && !goes_on) return done;
@@ -187,6 +187,15 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
       request.message = nullptr;
+      if (const size_t mark = offered ? low_water_mark(fd) : 1; mark > static_cast<size_t>(done)) {
+        // The kernel counts the mark anew in each call: ask for what is missing, no more.
+        const long more = receive(c, fd, {request.to, min_of(mark - static_cast<size_t>(done), request.bytes), flags, nullptr});
+        if (more <= 0) return done;
+        done += more;
+        request.to.skip(static_cast<size_t>(more));
+        request.bytes -= static_cast<size_t>(more);
+        if (request.bytes == 0) return done;
+      }
       continue;
     }
     if (static_cast<size_t>(done) >= enough) return done;
