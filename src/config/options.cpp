@@ -20,10 +20,12 @@ void copy_text(char (&to)[N], const char* from) {
   if (strlen(from) < N) strcpy(to, from);
 }
 
+bool is_number(const char* text) { return *text && text[strspn(text, "0123456789")] == '\0'; }
+
 void parse_upgrade(Options& options, const char* text) {
   if (strcmp(text, "eager") == 0) options.upgrade = Upgrade::eager;
   if (strcmp(text, "never") == 0) options.upgrade = Upgrade::never;
-  if (strncmp(text, "chaos:", 6) == 0) {
+  if (strncmp(text, "chaos:", 6) == 0 && is_number(text + 6)) {
     options.upgrade = Upgrade::chaos;
     options.chaos_seed = strtoull(text + 6, nullptr, 10);
   }
@@ -48,8 +50,10 @@ Options read_options(char** environment, const char* program) {
   if (const char* text = value_of(environment, "SHUNT_UPGRADE")) parse_upgrade(options, text);
   if (const char* text = value_of(environment, "SHUNT_REPORT")) copy_text(options.report_file, text);
   if (const char* text = value_of(environment, "SHUNT_LOG")) parse_log(options, text);
-  if (const char* text = value_of(environment, "SHUNT_SPIN_US"); text && *text >= '0' && *text <= '9')
-    options.spin_us = atoi(text) < 1000 ? atoi(text) : 1000;
+  if (const char* text = value_of(environment, "SHUNT_SPIN_US"); text && is_number(text)) {
+    const unsigned long us = strtoul(text, nullptr, 10);  // ULONG_MAX if it is too large
+    options.spin_us = us < 1000 ? static_cast<int>(us) : 1000;
+  }
   const char* only = value_of(environment, "SHUNT_ONLY");
   const char* skip = value_of(environment, "SHUNT_SKIP");
   options.excluded = (only && *only && fnmatch(only, name, 0) != 0) || (skip && *skip && fnmatch(skip, name, 0) == 0);

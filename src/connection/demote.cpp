@@ -76,7 +76,6 @@ Unread find_unread(Connection& c, int fd) {
   if (flow == Flow::kernel) {
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
     found.kernel_first = total > received ? total - received : 0;
-    side.in_map = {0, kFirstClass};
   }
   found.begin = side.head.load(memory_order_relaxed);
   found.end = refresh_tail(c, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;

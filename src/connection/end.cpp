@@ -30,15 +30,17 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   if (gone == kShutDown || (own_shutdown && !(gone & kClosed))) return false;
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);
+  // The first bell is sent when nothing lies unread in the kernel: what the peer left there afterwards is bells.
+  const bool rang = side.bells_rung.load(memory_order_relaxed) > 0;
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel:
       return kernel_error;
     case Flow::ring:
-      return (passed == 0 && kernel_error) || head < side.tail.load(memory_order_relaxed);
+      return (passed == 0 && kernel_error && !rang) || head < side.tail.load(memory_order_relaxed);
     case Flow::kernel_again:
       if (passed == 2 || c.out->ask.load(memory_order_relaxed) == Ask::frozen) return kernel_error;
       return head < c.out->demote_at.load(memory_order_relaxed) || side.sent_after.load(memory_order_relaxed) > 0 ||
-             (passed == 0 && kernel_error);
+             (passed == 0 && kernel_error && !rang);
     case Flow::broken:
       return true;
   }

@@ -34,7 +34,6 @@ void advance_incoming(Connection& c, int fd) {
     if (total < received) return break_connection(c, fd);
     if (total > received) return;
     sys::SignalsBlocked alone;
-    side.in_map = {0, kFirstClass};
     side.in_flow.store(Flow::ring, memory_order_relaxed);
     c.in->passed.store(1, memory_order_release);
     if (c.in->tail.load(memory_order_relaxed) > 0) count_upgrade(c);
@@ -84,9 +83,11 @@ bool refresh_tail(Connection& c, bool nested) {
   const uint32_t announced = c.in->class_next.load(memory_order_acquire);
   if (side.in_next_class == 0 && announced != side.in_map.ring_class) {
     const uint64_t from = c.in->class_from.load(memory_order_relaxed);
-    if (announced < kFirstClass || announced > kLastClass || from < head || from > tail) return break_connection(c, -1), false;
-    side.in_next_from = from;
-    side.in_next_class = announced;
+    if (announced < kFirstClass || announced > kLastClass || from < head) return break_connection(c, -1), false;
+    if (from <= tail) {  // else it was announced after we looked at tail, and concerns nothing that we have seen
+      side.in_next_from = from;
+      side.in_next_class = announced;
+    }
   }
   side.tail_seen.store(tail, memory_order_relaxed);
   return true;

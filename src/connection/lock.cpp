@@ -14,6 +14,16 @@ thread_local uint32_t cached_thread_id = 0;
 constexpr int kSpins = 200;
 constexpr timespec kSlice{0, 20'000'000};
 
+// A process that was killed keeps its id until its parent waits for it: only its pidfd tells. Other threads vanish at once.
+bool is_dead(uint32_t owner) {
+  if (sys::raw(SYS_tkill, owner, 0) == -ESRCH) return true;
+  const long fd = sys::raw(SYS_pidfd_open, owner, 0);
+  if (fd < 0) return fd == -ESRCH;
+  const bool dead = sys::poll_now(static_cast<int>(fd), POLLIN) & POLLIN;
+  sys::close(static_cast<int>(fd));
+  return dead;
+}
+
 }  // namespace
 
 uint32_t thread_id() {
@@ -40,7 +50,7 @@ FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
     if (!(seen & kWaiters) && !word_.compare_exchange_strong(seen, seen | kWaiters)) continue;
     mine = me | kWaiters;  // others may be waiting too: whoever unlocks after us wakes them
     const long result = sys::raw(SYS_futex, &word_, FUTEX_WAIT, seen | kWaiters, &kSlice, nullptr, 0);
-    if (result == -ETIMEDOUT && sys::raw(SYS_tkill, owner, 0) == -ESRCH) {
+    if (result == -ETIMEDOUT && is_dead(owner)) {
       uint32_t dead = owner | kWaiters;
       if (word_.compare_exchange_strong(dead, mine, std::memory_order_acquire)) return Held::taken;
     }

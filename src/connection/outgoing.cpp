@@ -65,7 +65,6 @@ void place_up_fence(Connection& c, int fd) {
   Writing writing(*c.out);
   if (writing.asked()) return;
   c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
-  c.side->out_map = {0, kFirstClass};
   c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
   c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
   c.side->out_flow.store(Flow::ring, memory_order_relaxed);

@@ -63,6 +63,8 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
     // The end, unless the fence was placed since: then the ring has the rest.
     advance_incoming(c, fd);
     if (side.in_flow.load(memory_order_relaxed) != Flow::kernel) return kTryAgain;
+    if (got == -ECONNRESET && !pending_reset(c, true)) return 0;
+    side.end_reported = side.end_reported || got == -ECONNRESET;
   }
   return got;
 }

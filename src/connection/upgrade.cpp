@@ -28,6 +28,7 @@ void adopt(Connection& c, uint8_t* base) {
   c.in = &header->direction[1 - outgoing];
   c.out_region = base + outgoing * kRegionBytes;
   c.in_region = base + (1 - outgoing) * kRegionBytes;
+  c.side->in_map = c.side->out_map = {0, kFirstClass};
   readiness_hooks.channel_appeared(c);
   // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.in->old_readers.store(1, memory_order_relaxed);

@@ -23,10 +23,11 @@ class Line {
     va_end(list);
     if (n > 0) used_ += min_of(static_cast<size_t>(n), sizeof text_ - used_ - 1);
   }
-  void add_text(const char* text) {  // as a JSON string
+  // As a JSON string, cut so that the rest of the line always has room; bytes outside ASCII are shown as code points of their own.
+  void add_text(const char* text) {
     add("\"");
-    for (; *text; ++text)
-      if (*text == '"' || *text == '\\' || static_cast<unsigned char>(*text) < 0x20)
+    for (const size_t end = used_ + kMostText; *text && used_ < end; ++text)
+      if (*text == '"' || *text == '\\' || static_cast<unsigned char>(*text) < 0x20 || static_cast<unsigned char>(*text) > 0x7e)
         add("\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(*text)));
       else
         add("%c", *text);
@@ -52,6 +53,7 @@ class Line {
   void print() const { sys::raw(SYS_write, 2, text_, used_); }
 
  private:
+  static constexpr size_t kMostText = 1000;
   static constexpr size_t min_of(size_t a, size_t b) { return a < b ? a : b; }
   char text_[4096];
   size_t used_ = 0;
