@@ -72,7 +72,8 @@ class Writing {
   ~Writing() { out_.writing.store(outer_, std::memory_order_release); }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
-  bool asked() const { return out_.ask.load(std::memory_order_relaxed) != Ask::nothing; }
+  // A polite request waits for the next advance_outgoing(); a freeze does not.
+  bool frozen() const { return out_.ask.load(std::memory_order_relaxed) == Ask::frozen; }
 
  private:
   Direction& out_;

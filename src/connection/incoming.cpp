@@ -41,7 +41,7 @@ void advance_incoming(Connection& c, int fd) {
   if (side.in_flow.load(memory_order_relaxed) == Flow::ring && stage == Stage::kernel_again) {
     const uint64_t fence = c.in->demote_at.load(memory_order_relaxed);
     const uint64_t head = side.head.load(memory_order_relaxed);
-    if (fence < head) return break_connection(c, fd);
+    if (fence < head || fence > c.in->tail.load(memory_order_relaxed)) return break_connection(c, fd);
     if (fence > head) return;
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
     if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
@@ -89,6 +89,14 @@ bool refresh_tail(Connection& c, bool nested) {
       side.in_next_class = announced;
     }
   }
+  // No area holds more than its size.
+  const bool changes = side.in_next_class != 0;
+  const uint64_t here = (changes ? side.in_next_from : tail) - head;
+  const bool fits = changes && head >= side.in_next_from
+                        ? tail - head <= class_bytes(side.in_next_class)
+                        : here <= class_bytes(side.in_map.ring_class) &&
+                              (!changes || tail - side.in_next_from <= class_bytes(side.in_next_class));
+  if (!fits) return break_connection(c, -1), false;
   side.tail_seen.store(tail, memory_order_relaxed);
   return true;
 }

@@ -63,7 +63,7 @@ bool send_bell(Connection& c, int fd) {
 void place_up_fence(Connection& c, int fd) {
   sys::SignalsBlocked alone;
   Writing writing(*c.out);
-  if (writing.asked()) return;
+  if (writing.frozen()) return;
   c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
   c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
   c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
@@ -264,7 +264,7 @@ void ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atom
   if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return;
   Writing writing(*c.out);
-  if (writing.asked()) return;
+  if (writing.frozen()) return;
   const uint32_t word = arm.load(memory_order_relaxed);
   if (!(word & 1) || word == rung.load(memory_order_relaxed)) return;
   if (may_ring(c, fd) && send_bell(c, fd)) rung.store(word, memory_order_relaxed);

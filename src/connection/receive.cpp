@@ -200,7 +200,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       }
       continue;
     }
-    if (static_cast<size_t>(done) >= enough) return done;
+    if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&
         (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c))) {
       got = waiting.for_data(c, fd);

@@ -70,7 +70,7 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
   Writing writing(*c.out);
-  if (writing.asked()) return kTryAgain;
+  if (writing.frozen()) return kTryAgain;
   const uint64_t put = put_into_ring(c, request.from, bytes);
   return put > 0 ? static_cast<long>(put) : -EAGAIN;
 }
