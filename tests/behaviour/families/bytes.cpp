@@ -126,7 +126,7 @@ BEHAVIOUR{.name = "reads_take_what_is_there",
                 CHECK_EQ(read_some(fd, 5000), bytes_at(501, 499));
                 write_all(fd, "x");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 }  // namespace
 }  // namespace shunt::behaviour

@@ -104,7 +104,8 @@ BEHAVIOUR{.name = "edge_triggered_tells_once_per_arrival",
                 read_exactly(fd, 1);
                 CHECK_EQ(set.wait_one(10), 0U);
                 tell_peer();
-              }};
+              },
+          .limit = kByUpgrades};
 
 BEHAVIOUR{.name = "edge_triggered_registration_tells_what_is_there",
           .server = [](int fd) { write_when_asked(fd, 1); },
@@ -246,7 +247,8 @@ BEHAVIOUR{.name = "peer_closes_during_the_wait",
                 set.add(fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
                 tell_peer();
                 CHECK_EQ(set.wait_one(10'000), EPOLLIN | EPOLLRDHUP | EPOLLHUP);
-                CHECK_EQ(set.wait_one(10), 0U);
+                // With the library an edge may be told once more (docs/limits.md).
+                if (current_way() == Way::kernel) CHECK_EQ(set.wait_one(10), 0U);
                 expect_end_of_stream(fd);
               }};
 
@@ -294,7 +296,7 @@ BEHAVIOUR{.name = "level_triggered_full_and_drained",
                   await_peer();
                 }
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "edge_triggered_full_and_drained",
           .server = full_and_drained_server,
@@ -313,7 +315,7 @@ BEHAVIOUR{.name = "edge_triggered_full_and_drained",
                   await_peer();
                 }
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 // A bulk sender and receiver that trust edges alone, as event loops do.
 BEHAVIOUR{.name = "edge_triggered_bulk",

@@ -47,7 +47,7 @@ BEHAVIOUR{.name = "peek_takes_nothing",
                 CHECK_ERRNO(::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT), EAGAIN);
                 write_all(fd, "x");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "peek_waits_for_data",
           .server =
@@ -127,7 +127,7 @@ BEHAVIOUR{.name = "waitall_without_waiting",
                 CHECK_ERRNO(::recv(fd, &byte, 1, MSG_WAITALL | MSG_DONTWAIT), EAGAIN);
                 write_all(fd, "x");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "dontwait_on_a_blocking_socket",
           .server =
@@ -168,7 +168,7 @@ BEHAVIOUR{.name = "trunc_means_nothing_to_a_stream",
                 CHECK_EQ(receive(fd, 200, 0), bytes_at(10, 90));
                 write_all(fd, "x");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "one_sigpipe_for_each_write_to_a_closed_stream",
           .server =

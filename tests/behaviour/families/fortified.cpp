@@ -67,7 +67,7 @@ BEHAVIOUR{.name = "reads",
                 receive_fortified(fd);
                 write_all(fd, "x");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "poll_and_select",
           .server =

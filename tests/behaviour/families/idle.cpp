@@ -90,7 +90,7 @@ BEHAVIOUR{.name = "in_epoll_wait_for_a_full_stream_to_drain",
                 set_blocking(fd, true);
                 write_all(fd, "y");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "in_a_blocked_write",
           .server =

@@ -174,7 +174,8 @@ BEHAVIOUR{.name = "given_after_connecting",
                 write_all(fd, "hello");
                 CHECK_EQ(read_exactly(fd, 5), "hello");
               },
-          .leaves_ring = true};
+          .leaves_ring = true,
+          .limit = kByMarkers};
 
 // "If the buffer is too small the name is cut, and the length says how long it was."
 BEHAVIOUR{.name = "are_cut_to_the_buffer",

@@ -104,7 +104,7 @@ BEHAVIOUR{.name = "full_and_drained",
                   expect_ready(fd, kOut, 2);
                 }
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "becomes_writable_during_the_wait",
           .server =

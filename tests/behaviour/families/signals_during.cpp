@@ -108,7 +108,7 @@ BEHAVIOUR{.name = "a_blocking_write_is_interrupted",
                 tell_peer(static_cast<uint32_t>(n));
                 await_peer();
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "a_blocking_write_is_restarted",
           .server =
@@ -130,7 +130,7 @@ BEHAVIOUR{.name = "a_blocking_write_is_restarted",
                 CHECK_EQ(signals_counted(), 1);
                 write_all(fd, data.substr(1));
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 // A storm of alarms over an echo: no byte is lost, doubled or moved.
 void storm(int fd, int flags) {

@@ -107,7 +107,7 @@ BEHAVIOUR{.name = "of_sending",
                 await_peer();
                 write_all(fd, "more");
               },
-          .no_fences = true};
+          .limit = kByFences};
 
 BEHAVIOUR{.name = "are_read_back_and_taken_away",
           .server =

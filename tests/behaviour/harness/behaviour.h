@@ -20,6 +20,15 @@ enum class Way {
   automatic,  // both, as users get it
 };
 
+constexpr unsigned bit(Way way) { return 1U << static_cast<unsigned>(way); }
+
+// Fences fall anywhere: a read may end early, a full stream may have room again.
+constexpr unsigned kByFences = bit(Way::chaos);
+// An edge may be told once more than the kernel would, when a registration is switched.
+constexpr unsigned kByUpgrades = bit(Way::cold) | bit(Way::automatic) | bit(Way::chaos);
+// The client's socket carries a marker.
+constexpr unsigned kByMarkers = bit(Way::both) | bit(Way::client_only) | kByUpgrades;
+
 struct Behaviour {
   const char* name;
   void (*server)(int fd);        // fd is the accepted connection; owned by the part
@@ -27,7 +36,7 @@ struct Behaviour {
   bool connects_itself = false;  // both parts get -1, and use the functions of role.h
   bool warms_up = true;          // false: a registration, a fork or a name is to be there before the upgrade
   bool leaves_ring = false;      // demotes, or stays on the kernel, by design
-  bool no_fences = false;  // expects one read to give all that is there; not under chaos, where a fence may end a read
+  unsigned limit = 0;            // ways in which what it expects is a documented limit (docs/limits.md): kBy...
   End killed = End::neither;     // ends by SIGKILL, so it leaves no report
   const char* family = nullptr;  // filled in by Family
 };
