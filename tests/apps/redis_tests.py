@@ -31,8 +31,8 @@ def several_clients_at_once(session, way):
 def benchmark(session, way):
     """One client, fifty, pipelines, and two threads with an event loop each."""
     with Redis(session, way.server) as server:
-        for words in (["-c", "1", "-n", "2000"], ["-c", "50", "-n", "5000"], ["-c", "20", "-n", "20000", "-P", "16"],
-                      ["-c", "10", "-n", "5000", "--threads", "2", "-d", "3000"]):
+        for words in (["-c", "1", "-n", "1000"], ["-c", "50", "-n", "3000"], ["-c", "20", "-n", "10000", "-P", "16"],
+                      ["-c", "10", "-n", "3000", "--threads", "2", "-d", "3000"]):
             result = expect_success(server.client(
                 ["redis-benchmark", "-s", server.socket, "-t", "set,get,lpush,lpop,lrange_100", "--csv", *words], way.client))
             rows = result.text.strip().splitlines()[1:]
