@@ -145,7 +145,7 @@ long unread_bytes(Connection& c, int fd) {
   if (result < 0) return result;
   Locked lock(c.side->write_lock);
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return kernel;
-  if (sys::poll_now(fd, 0) & POLLHUP) return 0;  // what a peer left unread is gone with it
+  if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
   const uint64_t ring = c.side->tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
   return static_cast<long>(ring) + (c.out->passed.load(memory_order_acquire) == 0 ? kernel : 0);
 }
