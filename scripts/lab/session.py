@@ -79,7 +79,8 @@ class Session:
         who = {}
         environment = {key: value for key, value in os.environ.items()
                        if key != "LD_PRELOAD" and not key.startswith("SHUNT_")}
-        environment.update(LC_ALL="C.UTF-8", PGCONNECT_TIMEOUT="20", PSQL_HISTORY="/dev/null", PYTHONDONTWRITEBYTECODE="1")
+        environment.update(TMPDIR=str(self.dir), LC_ALL="C.UTF-8", PGCONNECT_TIMEOUT="20", PSQL_HISTORY="/dev/null",
+                           PYTHONDONTWRITEBYTECODE="1")
         if as_server and self.account:
             who = dict(user=self.account.pw_uid, group=self.account.pw_gid, extra_groups=[])
             environment.update(HOME=str(self.dir), USER=self.account.pw_name, LOGNAME=self.account.pw_name)

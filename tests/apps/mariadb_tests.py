@@ -97,7 +97,8 @@ def cancelling(session, way):
         server.ask(f"kill query {sleeping}")
         result = session.finish(client, 10)
         assert result.status == 1 and "ERROR 1317" in result.errors, str(result)
-        result = server.client(server.mariadb("-e", "set statement max_statement_time = 0.3 for select sleep(50) from mysql.user"), way.client)
+        slow = "set statement max_statement_time = 0.3 for select sleep(50) from mysql.user"
+        result = server.client(server.mariadb("-e", slow), way.client)
         assert result.status == 1 and "ERROR 1969" in result.errors, str(result)
         ways.check_server(way, server)
 

@@ -4,7 +4,7 @@ import time
 
 import ways
 from harness import app_test, expect_success
-from lab.clients import redis_check
+from lab.clients import resp
 from lab.redis import Redis
 
 
@@ -52,7 +52,7 @@ def command_line(session, way):
         expected = "".join(f"OK\nv{n}\n{n + 1}\n{wrong_type}" for n in range(500))
         assert result.text.replace("\n\n", "\n") == expected, f"redis-cli answered otherwise: {result}"
 
-        mass = b"".join(redis_check.encode(("SET", f"m{n}", "x" * (n % 300))) for n in range(20000))
+        mass = b"".join(resp.encode(("SET", f"m{n}", "x" * (n % 300))) for n in range(20000))
         result = expect_success(server.client([*cli, "--pipe"], way.client, input=mass))
         assert "errors: 0, replies: 20000" in result.text, str(result)
 

@@ -20,7 +20,7 @@ from tableauhyperapi import (Connection, CreateMode, HyperException, HyperProces
 
 def process(directory):
     return HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU,
-                        parameters={"log_config": "", "log_dir": str(directory)})
+                        parameters={"log_config": "", "log_dir": str(directory), "domain_socket_dir": str(directory)})
 
 
 class Wrong(Exception):
