@@ -27,7 +27,10 @@ class Line {
   void add_text(const char* text) {
     add("\"");
     for (const size_t end = used_ + kMostText; *text && used_ < end; ++text)
-      if (*text == '"' || *text == '\\' || static_cast<unsigned char>(*text) < 0x20 || static_cast<unsigned char>(*text) > 0x7e)
+      if (const int more = utf8_tail(text); more > 0) {
+        add("%.*s", more + 1, text);
+        text += more;
+      } else if (*text == '"' || *text == '\\' || static_cast<unsigned char>(*text) < 0x20 || static_cast<unsigned char>(*text) > 0x7e)
         add("\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(*text)));
       else
         add("%c", *text);
@@ -53,6 +56,17 @@ class Line {
   void print() const { sys::raw(SYS_write, 2, text_, used_); }
 
  private:
+  // How many bytes follow the first of a UTF-8 character of several; 0 if there is none here.
+  static int utf8_tail(const char* text) {
+    const auto first = static_cast<unsigned char>(*text);
+    const int more = first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : 0;
+    for (int i = 1; i <= more; ++i)
+      if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+    const auto second = static_cast<unsigned char>(more > 0 ? text[1] : 0);
+    const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+    const bool outside = (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f);
+    return overlong || outside ? 0 : more;
+  }
   static constexpr size_t kMostText = 1000;
   static constexpr size_t min_of(size_t a, size_t b) { return a < b ? a : b; }
   char text_[4096];

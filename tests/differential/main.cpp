@@ -50,26 +50,31 @@ Fences fences() {
 
 void note(const std::string& directory, const std::string& text) { std::ofstream(directory + "/now") << text; }
 
-void show(uint64_t seed, const Difference& found, const Script& least, const std::string& directory) {
+// Prints the shortest form; true if it differs once more.
+bool show(uint64_t seed, const Difference& found, const Script& least, const std::string& directory) {
   std::printf("seed %lu: %s\nshortest, of %zu operations:\n", seed, found.text.c_str(), least.size());
   for (const Operation& operation : least) std::printf("  %s\n", shown(operation).c_str());
   const std::optional<Difference> again = difference(least, fences(), directory);
   std::printf("  => %s\n", again ? again->text.c_str() : "(not every time)");
   std::fflush(stdout);
+  return again.has_value();
 }
 
 // Of every kind of operation that is answered differently, the first script and its shortest form.
 bool play_all(uint64_t first, uint64_t scripts, const std::string& directory) {
   std::set<Kind> shown_kinds;
+  bool good = true;
   for (uint64_t seed = first; seed < first + scripts; ++seed) {
     note(directory, "the script of seed " + std::to_string(seed));
     const Script script = script_of(seed);
     const std::optional<Difference> found = difference(script, fences(), directory);
     if (found && shown_kinds.insert(found->kind).second) {
-      show(seed, *found, shortest(script, found->kind, fences(), directory), directory);
+      const bool again = show(seed, *found, shortest(script, found->kind, fences(), directory), directory);
+      // Where fences fall is a matter of time under chaos: what does not come again there is printed, not counted. See docs/limits.md.
+      good = good && fences() == Fences::anywhere && !again;
     }
   }
-  return shown_kinds.empty();
+  return good;
 }
 
 bool fill_all(const std::string& directory) {
