@@ -108,8 +108,9 @@ long getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
 long shutdown(int fd, int how) {
   Pin connection(fd);
   if (!connection) return kPassOn;
+  note_shutdown(*connection, how);  // the peer must not see the end before it can see what kind of end it is
   const long result = kernel.shutdown(fd, how);
-  if (result >= 0) note_shutdown(*connection, how);
+  if (result >= 0) readiness_hooks.shut_down(*connection);
   return result;
 }
 

@@ -114,7 +114,7 @@ void make_plain(Connection& connection, int fd, Reason reason);
 // Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
 // True: the bytes left unread had to be given to a relay, so `fd` is another open file now (earlier duplicates of it are not).
 bool retreat(Connection& connection, int fd, Reason reason);
-// Before the kernel's shutdown(2) / after it, and after the last close in this process.
+// Before the kernel's shutdown(2), which cannot fail for a `how` that is valid. / After the last close in this process.
 void note_shutdown(Connection& connection, int how);
 void note_closed(Connection& connection);
 // The pending error as SO_ERROR would give it: 0 or an errno; clears it.
@@ -132,6 +132,8 @@ struct ReadinessHooks {
   void (*demoted)(Connection& connection) = [](Connection&) {};
   // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under no lock.
   bool (*may_drain)(Connection& connection) = [](Connection&) { return true; };
+  // After this end's shutdown(2): an edge, like every change of state.
+  void (*shut_down)(Connection& connection) = [](Connection&) {};
   // Descriptor `fd` of the connection was closed; the connection is still referenced.
   void (*descriptor_closed)(Connection& connection, int fd) = [](Connection&, int) {};
   // The last descriptor of an epoll set was closed.

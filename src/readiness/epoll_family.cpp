@@ -86,6 +86,7 @@ void readiness_after_fork_in_child() {
 void install_readiness() {
   readiness_hooks.channel_appeared = readiness_channel_appeared;
   readiness_hooks.demoted = readiness_demoted;
+  readiness_hooks.shut_down = readiness_shut_down;
   readiness_hooks.may_drain = readiness_may_drain;
   readiness_hooks.descriptor_closed = forget_registrations;
   readiness_hooks.set_closed = release_epoll_set;

@@ -28,6 +28,7 @@ struct Connection;
 struct EpollSet;
 void readiness_channel_appeared(Connection& connection);
 void readiness_demoted(Connection& connection);
+void readiness_shut_down(Connection& connection);
 bool readiness_may_drain(Connection& connection);
 void release_epoll_set(EpollSet* set);
 void forget_registrations(Connection& connection, int fd);

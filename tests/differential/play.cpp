@@ -85,28 +85,13 @@ class LockStep {
     if (writes(operation.kind) && reference.result > 0) out.sent(static_cast<size_t>(reference.result));
     if (reads(operation.kind) && reference.result > 0) in.received(static_cast<size_t>(reference.result));
     if (operation.kind == Kind::close) closed_[operation.end] = true;
-    if (ends(operation.kind)) ended_ = true;
-    if (tested == reference || is_known_difference(operation.kind, tested, reference)) return true;
+    if (tested == reference) return true;
     text = differential::shown(operation) + ": got " + shown(tested) + ", the kernel says " + shown(reference);
     if (tested.data != reference.data) text += where_bytes_differ(tested.data, reference.data);
     return false;
   }
 
  private:
-  static bool ends(Kind kind) {
-    return kind == Kind::shut_reading || kind == Kind::shut_writing || kind == Kind::shut_both || kind == Kind::close;
-  }
-
-  // docs/limits.md lists these: edges of a shutdown, and, where fences fall at random (never otherwise), counts of unread bytes and which
-  // of the two ends of a stream is reported.
-  bool is_known_difference(Kind kind, const Answer& tested, const Answer& reference) const {
-    if (kind == Kind::epoll_edge && ended_) return true;
-    if (fences_ != Fences::anywhere) return false;
-    if (kind == Kind::unread || kind == Kind::unsent) return true;
-    if (!ended_) return false;
-    return tells_readiness(kind) || kind == Kind::error || (tested.result <= 0 && reference.result <= 0);
-  }
-
   struct Direction {
     uint64_t position = 0;
     size_t in_flight = 0;
@@ -151,7 +136,6 @@ class LockStep {
   Pair tested_;
   Pair reference_;
   Direction directions_[2];
-  bool ended_ = false;  // somebody has shut something down
   bool closed_[2] = {};
 };
 
