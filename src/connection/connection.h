@@ -46,7 +46,8 @@ struct Behaviour {
   uint64_t chaos_seed = 0;
 };
 extern Behaviour behaviour;
-bool chaos_strikes(uint32_t one_in);  // false unless chaos; pseudo-random otherwise
+// False unless chaos. The sequence of one connection depends on the seed, its first descriptor and its role alone, so that a failure comes again.
+bool chaos_strikes(const Connection& connection, uint32_t one_in);
 
 // ---- bytes (receive.cpp, send.cpp)
 
@@ -74,6 +75,13 @@ long send_file(Connection& connection, int fd, int file, off_t* offset, size_t b
 // On the rings (or on the way): the kernel's poll does not know this connection's readiness.
 inline bool has_channel(const Connection& connection) {
   return connection.channel.load(std::memory_order_acquire) != nullptr;
+}
+// Both directions are the kernel's and nothing of ours lies between: its answers are right from here on.
+inline bool settled_on_kernel(const Connection& connection) {
+  return connection.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         connection.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         (connection.out->passed.load(std::memory_order_acquire) == 2 || connection.out->stage.load(std::memory_order_relaxed) == Stage::kernel ||
+          connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen);
 }
 // poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
 // peer has not announced its end.

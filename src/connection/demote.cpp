@@ -110,11 +110,10 @@ bool deliver_unread(Connection& c, int fd, Unread unread) {
 
 }  // namespace
 
-bool chaos_strikes(uint32_t one_in) {
+bool chaos_strikes(const Connection& c, uint32_t one_in) {
   if (!behaviour.chaos) return false;
-  static std::atomic<uint64_t> state{0};
-  // splitmix64 over a shared counter: any thread, no lock.
-  uint64_t z = behaviour.chaos_seed + state.fetch_add(1, memory_order_relaxed) * 0x9e3779b97f4a7c15u;
+  // splitmix64 over a counter: any thread, no lock.
+  uint64_t z = behaviour.chaos_seed + c.side->chaos.fetch_add(1, memory_order_relaxed) * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
   return (z ^ (z >> 31)) % one_in == 0;

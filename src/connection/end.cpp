@@ -14,16 +14,14 @@ using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
 
-namespace {
-
-enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
-
-}  // namespace
-
 // unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.
 bool pending_reset(const Connection& c, bool kernel_error) {
   const Side& side = *c.side;
   if (side.end_reported) return false;
+  kernel_error = kernel_error || side.reset_taken;
+  const Flow flow = side.out_flow.load(memory_order_relaxed);
+  // Without a fence no bell was ever sent, and the peer may not even have the channel.
+  if (flow == Flow::kernel || (flow == Flow::kernel_again && c.out->stage.load(memory_order_relaxed) == Stage::kernel)) return kernel_error;
   const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
   // POLLHUP may also be our own doing.
   const bool own_shutdown = side.shut_read.load(memory_order_relaxed) && side.shut_write.load(memory_order_relaxed);
@@ -31,10 +29,9 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);
   // The first bell is sent when nothing lies unread in the kernel: what the peer left there afterwards is bells.
-  const bool rang = side.bells_rung.load(memory_order_relaxed) > 0;
-  switch (side.out_flow.load(memory_order_relaxed)) {
+  const bool rang = side.bell_arrived.load(memory_order_relaxed);
+  switch (flow) {
     case Flow::kernel:
-      return kernel_error;
     case Flow::ring:
       return (passed == 0 && kernel_error && !rang) || head < side.tail.load(memory_order_relaxed);
     case Flow::kernel_again:
@@ -86,12 +83,12 @@ void note_demotion(Connection& c, Reason reason) {
 
 void note_shutdown(Connection& c, int how) {
   if (how == SHUT_RD || how == SHUT_RDWR) {
-    c.side->shut_read.store(true);
-    if (has_channel(c)) c.in->gone_reader.store(kShutDown, memory_order_release);
+    c.side->shut_read.store(true);  // SYNC: seq_cst, pairs with adopt(): one of us tells the channel
+    if (c.channel.load()) c.in->gone_reader.store(kShutDown, memory_order_release);
   }
   if (how == SHUT_WR || how == SHUT_RDWR) {
     c.side->shut_write.store(true);
-    if (has_channel(c)) c.out->gone_writer.store(kShutDown, memory_order_release);
+    if (c.channel.load()) c.out->gone_writer.store(kShutDown, memory_order_release);
   }
 }
 
@@ -107,8 +104,7 @@ void note_closed(Connection& c) {
 int take_error(Connection& c, int fd, int kernel_error) {
   const short kernel = sys::poll_now(fd, POLLRDHUP);
   Locked lock(c.side->read_lock);
-  const Flow flow = c.side->in_flow.load(memory_order_relaxed);
-  if (!(kernel & POLLHUP) || flow == Flow::kernel_again) return kernel_error;
+  if (!(kernel & POLLHUP)) return kernel_error;
   if (!pending_reset(c, kernel_error != 0)) return 0;
   c.side->end_reported = true;
   return ECONNRESET;
@@ -121,18 +117,16 @@ long readable_bytes(Connection& c, int fd) {
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return kernel;
-  uint64_t bytes = 0;
-  if (flow == Flow::kernel) {
-    bytes = static_cast<uint64_t>(kernel);
-    if (c.in->stage.load(memory_order_acquire) != Stage::kernel) {
-      const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), got = c.side->kernel_received.load(memory_order_relaxed);
-      bytes = min_of(bytes, total > got ? total - got : 0);
-    }
-  }
-  if (flow == Flow::ring && c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
+  if (flow == Flow::kernel_again || flow == Flow::broken) return sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0 ? 0 : kernel;  // bells were taken
+  const Stage stage = c.in->stage.load(memory_order_acquire);
+  uint64_t bytes = 0;  // in the kernel, without bells
+  if (stage == Stage::kernel_again) {
     const uint64_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
-    bytes = static_cast<uint64_t>(kernel) > bells ? static_cast<uint64_t>(kernel) - bells : 0;  // sent behind the down-fence
+    bytes = static_cast<uint64_t>(kernel) > bells ? static_cast<uint64_t>(kernel) - bells : 0;
+  } else if (flow == Flow::kernel) {
+    const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), got = c.side->kernel_received.load(memory_order_relaxed);
+    bytes = static_cast<uint64_t>(kernel);
+    if (stage != Stage::kernel) bytes = min_of(bytes, total > got ? total - got : 0);
   }
   refresh_tail(c, lock.nested());
   const uint64_t ring = c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed);
@@ -144,10 +138,15 @@ long unread_bytes(Connection& c, int fd) {
   const long result = sys::raw(SYS_ioctl, fd, SIOCOUTQ, &kernel);
   if (result < 0) return result;
   Locked lock(c.side->write_lock);
-  if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return kernel;
+  const Flow flow = c.side->out_flow.load(memory_order_relaxed);
+  const uint32_t passed = c.out->passed.load(memory_order_acquire);
+  if (flow == Flow::kernel || flow == Flow::broken || passed == 2) return kernel;
   if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
   const uint64_t ring = c.side->tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
-  return static_cast<long>(ring) + (c.out->passed.load(memory_order_acquire) == 0 ? kernel : 0);
+  // What lies in the kernel is data in front of the up-fence, of which nothing was unread when the first bell was sent, or behind the down-fence.
+  const bool before = passed == 0 && c.side->bells_rung.load(memory_order_relaxed) == 0;
+  const bool behind = c.side->sent_after.load(memory_order_relaxed) > 0;
+  return static_cast<long>(ring) + (before || behind ? kernel : 0);
 }
 
 }  // namespace shunt

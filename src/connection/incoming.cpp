@@ -139,6 +139,7 @@ long take_bells(Connection& c, int fd, uint32_t most) {
   uint8_t bells[64];
   const long taken = sys::recv(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT);
   if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);
+  if (taken == -ECONNRESET) c.side->reset_taken = true;
   return taken;
 }
 

@@ -55,7 +55,7 @@ void publish_bells(Connection& c) {
 bool send_bell(Connection& c, int fd) {
   if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;
   publish_bells(c);
-  sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) c.side->bell_arrived.store(true, memory_order_relaxed);
   count(totals.bells);
   return true;
 }
@@ -148,8 +148,8 @@ bool advance_outgoing(Connection& c, int fd) {
     return demote_outgoing(c, fd, reason);
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
   if (flow == Flow::kernel) {
-    if (peer_attached(c) && !chaos_strikes(2)) place_up_fence(c, fd);
-  } else if (chaos_strikes(200)) {
+    if (peer_attached(c) && !chaos_strikes(c, 2)) place_up_fence(c, fd);
+  } else if (chaos_strikes(c, 200)) {
     return demote_outgoing(c, fd, Reason::chaos);
   }
   return true;

@@ -31,11 +31,23 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
       if (data == 0) got = kTryAgain;  // nothing but bells: the fence was placed while we slept
       else got = data;
     }
+    if (got == -ECONNRESET && has_channel(c)) c.side->reset_taken = true;
     end_kernel_read(c);
   }
   // What was peeked at may be a bell, and an end may be the kernel's alone: with a channel, look again there.
   const bool uncertain = (got > 0 && peek) || got == 0 || got == -ECONNRESET;
   return uncertain && has_channel(c) ? kTryAgain : got;
+}
+
+// The kernel says with 0 or −ECONNRESET that the stream has ended. It counts a bell that the peer left unread as bytes, and bytes left in the ring
+// not at all.
+long ended(Connection& c, int fd, long got) {
+  int queued = 0;
+  if (got == 0 && (!(sys::poll_now(fd, 0) & POLLHUP) || sys::raw(SYS_ioctl, fd, FIONREAD, &queued) < 0 || queued > 0))
+    return 0;  // a read of nothing, or behind a shutdown
+  if (!pending_reset(c, got < 0)) return 0;
+  c.side->end_reported = true;
+  return -ECONNRESET;
 }
 
 // With a channel, before the up-fence was reached.
@@ -60,18 +72,18 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   const long got = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got > 0) return kTryAgain;
   if (got == 0 || got == -ECONNRESET) {
+    side.reset_taken = side.reset_taken || got == -ECONNRESET;
     // The end, unless the fence was placed since: then the ring has the rest.
     advance_incoming(c, fd);
     if (side.in_flow.load(memory_order_relaxed) != Flow::kernel) return kTryAgain;
-    if (got == -ECONNRESET && !pending_reset(c, true)) return 0;
-    side.end_reported = side.end_reported || got == -ECONNRESET;
+    return ended(c, fd, got);
   }
   return got;
 }
 
 long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested, bool ask_kernel) {
   uint64_t bytes = request.bytes;
-  if (bytes > 1 && chaos_strikes(3)) bytes = 1 + bytes / 3;
+  if (bytes > 1 && chaos_strikes(c, 3)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
   if (bytes == 0 && refresh_tail(c, nested)) return 0;
   if (!refresh_tail(c, nested)) {
@@ -120,12 +132,9 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
     }
   }
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
-  if (got != -ECONNRESET) return got;
-  // The kernel counts a bell that the peer left unread; a program's stream ended all the same.
+  if (got != 0 && got != -ECONNRESET) return got;
   Locked lock(side.read_lock);
-  const bool reset = pending_reset(c, true);
-  side.end_reported = side.end_reported || reset;
-  return reset ? -ECONNRESET : 0;
+  return ended(c, fd, got);
 }
 
 // A read stops at an urgent byte.
@@ -199,6 +208,12 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
         if (request.bytes == 0) return done;
       }
       continue;
+    }
+    // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
+    if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) {
+      Locked lock(side.read_lock);
+      side.end_reported = false;
+      side.reset_taken = true;
     }
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&

@@ -37,6 +37,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
   bool end_reported;                      // the ECONNRESET of this stream was given out
+  bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
 
   // --- writer
   alignas(64) FamilyLock write_lock;
@@ -47,6 +48,7 @@ struct alignas(64) Side {
   std::atomic<uint32_t> bells_rung;       // one fetch_add per bell: a handler on this thread may ring in between
   std::atomic<uint32_t> rung_for_data, rung_for_space;  // atomic: the arm words last answered with a bell
   uint32_t space_arm_sequence;
+  std::atomic<bool> bell_arrived;         // atomic: the kernel has taken a bell while the peer was there
   std::atomic<uint64_t> kernel_sent;      // atomic: bytes written to the kernel before the ring
   std::atomic<uint32_t> kernel_writers;   // atomic: threads inside a kernel write that began before the channel
   std::atomic<uint32_t> space_sleepers;   // atomic: threads asleep until there is space
@@ -66,6 +68,7 @@ struct alignas(64) Side {
   std::atomic<bool> upgraded;
   std::atomic<bool> offer_seen;           // connector: an offer arrived, attached or refused
   Role role;
+  std::atomic<uint64_t> chaos;            // of chaos_strikes(): where this connection starts, and how far it is
   uint32_t writes;                        // writer: kernel writes so far, for the upgrade policy
   Bits bits;
 };

@@ -33,6 +33,9 @@ void adopt(Connection& c, uint8_t* base) {
   // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.in->old_readers.store(1, memory_order_relaxed);
   c.channel.store(base, memory_order_seq_cst);
+  // SYNC: seq_cst, pairs with note_shutdown(): an end that was shut down before there was a channel.
+  if (c.side->shut_read.load()) c.in->gone_reader.store(kShutDown, memory_order_release);
+  if (c.side->shut_write.load()) c.out->gone_writer.store(kShutDown, memory_order_release);
   if (c.side->kernel_readers.load(memory_order_seq_cst) == 0) c.in->old_readers.store(0, memory_order_relaxed);
 }
 
@@ -78,7 +81,7 @@ void attach(Connection& c, int memfd) {
 bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
   const Side& side = *c.side;
   if (side.role != Role::acceptor || side.plain.load(memory_order_relaxed) != Reason::none) return false;
-  if (chaos_strikes(2)) return false;
+  if (chaos_strikes(c, 2)) return false;
   return side.writes >= behaviour.writes_before_offer ||
          side.kernel_sent.load(memory_order_relaxed) + bytes_to_write >= behaviour.bytes_before_offer;
 }

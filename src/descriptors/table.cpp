@@ -116,6 +116,7 @@ void enter_connection(int fd, Role role, const Bits& bits, bool nonblocking) {
   if (connection) {
     Side& side = *connection->side;
     side.role = role;
+    side.chaos.store((static_cast<uint64_t>(fd) << 1 | (role == Role::acceptor)) << 32, std::memory_order_relaxed);
     side.bits = bits;
     side.nonblocking.store(nonblocking);
     if (!behaviour.offers && role == Role::acceptor) side.plain.store(Reason::never);

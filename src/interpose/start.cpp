@@ -55,7 +55,7 @@ void set_behaviour() {
       return;
     case Upgrade::chaos:
       behaviour.chaos = true;
-      behaviour.chaos_seed = options.chaos_seed ^ static_cast<uint64_t>(sys::process_id()) * 0x9e3779b97f4a7c15u;
+      behaviour.chaos_seed = options.chaos_seed;
       [[fallthrough]];
     case Upgrade::eager:
       behaviour.writes_before_offer = 0;

@@ -22,11 +22,6 @@ bool all_on_ring(const Connection& c) {
          c.in->stage.load(std::memory_order_acquire) == Stage::ring;
 }
 
-bool all_on_kernel_again(const Connection& c) {
-  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
-         c.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
-}
-
 // What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is
 // a bell and writability says nothing.
 uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
@@ -152,7 +147,7 @@ long SetWait::ask_kernel() {
 // One hot registration, under the set's lock. True: it was given back to the kernel, which must be asked once more.
 bool SetWait::visit(Registration& r) {
   if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return cool(set_, r), false;
-  if (all_on_kernel_again(*r.connection)) {
+  if (settled_on_kernel(*r.connection)) {
     switch_to_native(r);
     if (r.mode.load(std::memory_order_relaxed) == Mode::native) return cool(set_, r), true;
   }

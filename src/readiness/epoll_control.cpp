@@ -18,8 +18,7 @@ bool settled(const Connection& connection) {
   const Side& side = *connection.side;
   if (!__atomic_load_n(&connection.in, __ATOMIC_ACQUIRE))
     return side.plain.load(std::memory_order_relaxed) != Reason::none;
-  return side.in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
-         side.out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+  return settled_on_kernel(connection);
 }
 
 // Under registry_lock. `in` is set before the hook runs, `channel` after it: with `in` nobody falls between.

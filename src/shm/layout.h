@@ -32,6 +32,9 @@ enum class Stage : uint32_t {
 // What an end asks of the writer at the other end.
 enum class Ask : uint32_t { nothing = 0, demote = 1, frozen = 2 };
 
+// Why an end is gone, as gone_writer and gone_reader tell it.
+enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
+
 // One direction, X writes and Y reads.
 struct Direction {
   // --- line 0: written by X on every write, read by Y on every read.

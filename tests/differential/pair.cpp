@@ -18,6 +18,7 @@
 #include <stdexcept>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace shunt::differential {
 namespace {
@@ -99,6 +100,25 @@ void echo(int from, int to) {
   if (::recv(to, word, sizeof word, MSG_WAITALL) != sizeof word) give_up("warm-up: recv");
 }
 
+// Takes the free descriptors below a number while it lives.
+class Descriptors {
+ public:
+  explicit Descriptors(int below) {
+    for (int fd = ::dup(STDERR_FILENO); fd >= 0; fd = ::dup(STDERR_FILENO)) {
+      taken_.push_back(fd);
+      if (fd >= below) break;
+    }
+  }
+  ~Descriptors() {
+    for (const int fd : taken_) ::close(fd);
+  }
+  Descriptors(const Descriptors&) = delete;
+  Descriptors& operator=(const Descriptors&) = delete;
+
+ private:
+  std::vector<int> taken_;
+};
+
 }  // namespace
 
 void count_sigpipe() {
@@ -107,7 +127,8 @@ void count_sigpipe() {
   ::sigaction(SIGPIPE, &action, nullptr);
 }
 
-Pair Pair::connected(const std::string& directory, Room room) {
+Pair Pair::connected(const std::string& directory, Room room, int first) {
+  const Descriptors taken(first);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string path = directory + "/socket";

@@ -23,7 +23,8 @@ enum class Room { standard, ample };
 class Pair {
  public:
   // By connect and accept in `directory`, then echo rounds that give the library time to move it. May be on a ring.
-  static Pair connected(const std::string& directory, Room room);
+  // Under chaos the descriptors' numbers choose where the library strikes: `first` is the least number to use.
+  static Pair connected(const std::string& directory, Room room, int first);
   static Pair reference(Room room);  // socketpair: the library leaves it alone
 
   Pair(Pair&& other) noexcept;

@@ -14,18 +14,24 @@ namespace shunt::differential {
 // next. Only where fences fall at random is that no difference.
 enum class Fences { none, anywhere };
 
+struct Setting {
+  std::string directory;
+  Fences fences;
+  int first_descriptor;  // see Pair::connected()
+};
+
 struct Difference {
   Kind kind;         // of the operation that was answered differently
   std::string text;  // which, and how
 };
 
 // The first difference; nullopt when the script plays the same on both.
-std::optional<Difference> difference(const Script& script, Fences fences, const std::string& directory);
+std::optional<Difference> difference(const Script& script, const Setting& setting);
 
 // A script that still differs in an operation of that kind, and from which none can be taken away.
-Script shortest(Script script, Kind kind, Fences fences, const std::string& directory);
+Script shortest(Script script, Kind kind, const Setting& setting);
 
 // Both must hold at least what the kernel's own socket holds: programs rely on it not to deadlock.
-std::optional<std::string> capacity_difference(const std::string& directory, Room room);
+std::optional<std::string> capacity_difference(const Setting& setting, Room room);
 
 }  // namespace shunt::differential
