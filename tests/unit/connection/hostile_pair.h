@@ -3,6 +3,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "stream_pair.h"
 
 namespace shunt::testing {
@@ -16,12 +18,12 @@ class HostilePair {
   // Both directions on the rings, with traffic behind them and `unread` bytes lying in each.
   void upgrade_with(size_t unread) {
     upgrade(pair);
-    std::vector<char> block(3000, 'b');
+    std::vector<char> block(std::max<size_t>(3000, unread), 'b');
     for (int i = 0; i < 3; ++i) {
-      EXPECT_EQ(write_to(peer, block.data(), block.size()), 3000);
-      EXPECT_EQ(read_from(victim, block.data(), block.size()), 3000);
-      EXPECT_EQ(write_to(victim, block.data(), block.size()), 3000);
-      EXPECT_EQ(read_from(peer, block.data(), block.size()), 3000);
+      EXPECT_EQ(write_to(peer, block.data(), 3000), 3000);
+      EXPECT_EQ(read_from(victim, block.data(), 3000), 3000);
+      EXPECT_EQ(write_to(victim, block.data(), 3000), 3000);
+      EXPECT_EQ(read_from(peer, block.data(), 3000), 3000);
     }
     if (unread > 0) {
       EXPECT_EQ(write_to(peer, block.data(), unread), static_cast<long>(unread));

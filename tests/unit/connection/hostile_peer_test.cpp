@@ -10,6 +10,7 @@
 
 #include "bounded.h"
 #include "hostile_pair.h"
+#include "readiness/readiness.h"
 
 namespace shunt::testing {
 namespace {
@@ -189,19 +190,22 @@ class Victim {
 template <typename Call>
 double load_while(Victim& victim, Call call) {
   std::thread thread([&] { call(); });
-  const auto cpu_seconds = [&] {
-    clockid_t clock;
+  const auto seconds = [](clockid_t clock) {
     timespec time{};
-    if (pthread_getcpuclockid(thread.native_handle(), &clock) == 0) clock_gettime(clock, &time);
+    clock_gettime(clock, &time);
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
   };
+  const auto cpu_seconds = [&] {
+    clockid_t cpu;  // of a thread that has ended there is none
+    return pthread_getcpuclockid(thread.native_handle(), &cpu) == 0 ? seconds(cpu) : 0;
+  };
   usleep(10000);  // what there is to read or write is read and written
-  const double before = cpu_seconds();
+  const double begin = seconds(CLOCK_MONOTONIC), before = cpu_seconds();
   usleep(40000);
-  const double used = cpu_seconds() - before;
+  const double used = cpu_seconds() - before, passed = seconds(CLOCK_MONOTONIC) - begin;
   victim.pair().kill_peer();
   thread.join();
-  return used / 0.04;
+  return used / passed;
 }
 
 class HostilePeer : public ::testing::TestWithParam<Attack> {
@@ -270,6 +274,29 @@ TEST_P(HostilePeer, CannotKeepASleepingWriterBusyOrForEver) {
   });
 }
 
+// After a call that poll had promised: does the stream go on? Counts broken promises.
+bool more(long result, int& lies) {
+  if (result == -EAGAIN) ++lies;
+  return result > 0 || result == -EAGAIN;
+}
+
+TEST_P(HostilePeer, CannotKeepAPollingThreadBusyOrForEver) {
+  each_role([](Victim& victim) {
+    int lies = 0;
+    const auto serve = [&] {
+      pollfd item{victim.pair().victim, POLLIN | POLLOUT, 0};
+      for (int i = 0; i < 100000 && lies < 100; ++i) {
+        EXPECT_EQ(wait_poll(&item, 1, nullptr, nullptr), 1);
+        if ((item.revents & POLLIN) && !more(victim.read(65536, MSG_DONTWAIT), lies)) return;
+        if ((item.revents & POLLOUT) && !more(victim.write(65536, MSG_DONTWAIT), lies)) return;
+      }
+    };
+    EXPECT_LT(load_while(victim, serve), 0.4);
+    EXPECT_LT(lies, 100) << "poll says ready, and it is not";
+    victim.peer_dies_and_the_stream_ends();
+  });
+}
+
 TEST_P(HostilePeer, CannotPreventAPoliteDemotionsCallerFromGoingOn) {
   each_role([](Victim& victim) {
     make_plain(*Pin(victim.pair().victim), victim.pair().victim, Reason::signal_driven);
@@ -290,6 +317,43 @@ TEST_P(HostilePeer, CannotHoldARetreat) {
     int calls = 0;
     while (recv(victim.pair().victim, block, sizeof block, 0) > 0) ASSERT_LT(++calls, 100000);
   });
+}
+
+// Bytes in the socket that nobody announced: no bells, and no data either.
+TEST(HostileBytes, CannotKeepASleeperBusy) {
+  for (const Role role : {Role::acceptor, Role::connector})
+    bounded(kNetSeconds, [&] {
+      Victim reader(role, kAttacks[0]), poller(role, kAttacks[0]);
+      for (Victim* victim : {&reader, &poller}) {
+        victim->read(65536);
+        EXPECT_EQ(::send(victim->pair().peer, "12345678", 8, MSG_DONTWAIT), 8);
+      }
+      EXPECT_LT(load_while(reader, [&] { reader.read(65536); }), 0.4);
+      EXPECT_LT(load_while(poller,
+                           [&] {
+                             pollfd item{poller.pair().victim, POLLIN, 0};
+                             wait_poll(&item, 1, nullptr, nullptr);
+                           }),
+                0.4);
+    });
+}
+
+// The process that delivers what a retreat left behind ends with the program, whatever the peer still promises.
+TEST(HostileBytes, CannotKeepARelayAlive) {
+  for (const Role role : {Role::acceptor, Role::connector})
+    bounded(kNetSeconds, [&] {
+      HostilePair pair(role);
+      pair.upgrade_with(100);
+      Direction& in = pair.to_victim();
+      in.demote_at = in.tail.load();
+      in.bells_final = in.bells_rung + 5;
+      in.stage = Stage::kernel_again;
+      EXPECT_TRUE(retreat(*Pin(pair.victim), pair.victim, Reason::exec_inherited)) << "by a relay";
+      close(pair.victim);
+      char byte;
+      while (recv(pair.peer, &byte, 1, 0) > 0) {  // until the last holder of the socket has gone
+      }
+    });
 }
 
 // ---- what breaks a connection, breaks it visibly
