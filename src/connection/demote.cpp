@@ -52,8 +52,9 @@ bool leave_incoming(Connection& c, int fd) {
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
   // The freeze makes the count final, and every counted bell has been sent.
-  while (const uint32_t bells = flow == Flow::ring ? bells_until(c, c.in->bells_rung.load(memory_order_acquire)) : 0)
-    if (take_bells(c, fd, bells) <= 0) break;
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  for (int takes = 0; flow == Flow::ring && takes < kMostBellTakes; ++takes)
+    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
   return true;
 }
@@ -78,7 +79,7 @@ Unread find_unread(Connection& c, int fd) {
     found.kernel_first = total > received ? total - received : 0;
   }
   found.begin = side.head.load(memory_order_relaxed);
-  found.end = refresh_tail(c, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
+  found.end = refresh_tail(c, fd, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
   if (found.stage == Stage::kernel_again) found.end = min_of(found.end, c.in->demote_at.load(memory_order_relaxed));
   return found;
 }

@@ -50,7 +50,8 @@ long end_of_stream(Connection& c, int fd, bool nested) {
     if (!(kernel & POLLNVAL)) c.side->alive_at.store(cycles(), memory_order_relaxed);
     return -EAGAIN;
   }
-  if (refresh_tail(c, nested)) return -ERESTART;  // written just before the end
+  if (refresh_tail(c, fd, nested)) return -ERESTART;  // written just before the end
+  if (c.side->in_flow.load(memory_order_relaxed) == Flow::broken) return -ERESTART;
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return -EAGAIN;  // the rest is in the kernel
   if (!(kernel & POLLHUP) || !pending_reset(c, (kernel & POLLERR) != 0)) return 0;
   c.side->end_reported = true;
@@ -59,11 +60,12 @@ long end_of_stream(Connection& c, int fd, bool nested) {
 
 void break_connection(Connection& c, int fd) {
   Side& side = *c.side;
-  side.in_flow.store(Flow::broken, memory_order_relaxed);
-  side.out_flow.store(Flow::broken, memory_order_relaxed);
+  const Flow in = side.in_flow.exchange(Flow::broken, memory_order_relaxed);
+  const Flow out = side.out_flow.exchange(Flow::broken, memory_order_relaxed);
+  if (in == Flow::broken && out == Flow::broken) return;
   if (side.demoted.load(memory_order_relaxed) == Reason::none) note_demotion(c, Reason::broken);
   log_line(LogLevel::error, "descriptor %d: the peer wrote impossible values into shared memory; the connection was reset", fd);
-  if (fd >= 0) sys::raw(SYS_shutdown, fd, SHUT_RDWR);
+  sys::raw(SYS_shutdown, fd, SHUT_RDWR);  // wakes everybody at both ends who sleeps on it
 }
 
 void count_upgrade(Connection& c) {
@@ -128,7 +130,7 @@ long readable_bytes(Connection& c, int fd) {
     bytes = static_cast<uint64_t>(kernel);
     if (stage != Stage::kernel) bytes = min_of(bytes, total > got ? total - got : 0);
   }
-  refresh_tail(c, lock.nested());
+  refresh_tail(c, fd, lock.nested());
   const uint64_t ring = c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed);
   return static_cast<long>(bytes + ring);
 }
@@ -142,7 +144,9 @@ long unread_bytes(Connection& c, int fd) {
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   if (flow == Flow::kernel || flow == Flow::broken || passed == 2) return kernel;
   if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
-  const uint64_t ring = c.side->tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
+  const uint64_t tail = c.side->tail.load(memory_order_relaxed), head = c.out->head.load(memory_order_acquire);
+  if (head > tail) return break_connection(c, fd), 0;
+  const uint64_t ring = min_of(tail - head, class_bytes(kLastClass));
   // What lies in the kernel is data in front of the up-fence, of which nothing was unread when the first bell was sent, or behind the down-fence.
   const bool before = passed == 0 && c.side->bells_rung.load(memory_order_relaxed) == 0;
   const bool behind = c.side->sent_after.load(memory_order_relaxed) > 0;

@@ -13,11 +13,13 @@ void advance_incoming(Connection& connection, int fd);
 // `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells.
 long account_kernel_bytes(Connection& connection, long got);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
-bool refresh_tail(Connection& connection, bool nested);
+bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
-uint64_t take_from_ring(Connection& connection, Cursor to, uint64_t bytes, bool peek, bool nested);
+uint64_t take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
 // Takes at most as many bells as are known to be outstanding. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
+// How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.
+inline constexpr int kMostBellTakes = 1024;
 // Bells up to `count` (an absolute number of the peer's) that have not been taken yet.
 inline uint32_t bells_until(const Connection& connection, uint32_t count) {
   const auto bells = static_cast<int32_t>(count - connection.side->bells_taken);
@@ -42,7 +44,7 @@ uint64_t put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
 // A handler's write inside its own thread's copy: put off until that is published. Returns the number; 0: no room to put it off.
 uint64_t put_off(Connection& connection, Cursor from, uint64_t bytes);
 // The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.
-bool ring_writable(Connection& connection);
+bool ring_writable(Connection& connection, int fd);
 
 // ---- bells; under no lock, or nested
 

@@ -20,14 +20,32 @@ bool overdue(Side& side) {
   return now - side.fence_wait_since > patience.cycles_per_us() * 1'000'000;
 }
 
+// Stages only advance; put_back answers a freeze, which nobody asks for without having noted why.
+bool possible(const Side& side, Flow flow, Stage stage) {
+  switch (stage) {
+    case Stage::kernel:
+      return flow == Flow::kernel;
+    case Stage::ring:
+    case Stage::kernel_again:
+      return true;
+    case Stage::put_back:
+      return side.plain.load(memory_order_relaxed) != Reason::none;
+  }
+  return false;
+}
+
 }  // namespace
 
 void advance_incoming(Connection& c, int fd) {
   Side& side = *c.side;
   // SYNC: acquire, pairs with the writer's release of stage; makes the fence's totals visible.
   const Stage stage = c.in->stage.load(memory_order_acquire);
-  if (stage == Stage::kernel) return;
-  if (side.in_flow.load(memory_order_relaxed) == Flow::kernel) {
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::ring && stage == Stage::ring) return;
+  if (flow == Flow::kernel_again || flow == Flow::broken) return;
+  if (!possible(side, flow, stage)) return break_connection(c, fd);
+  if (stage == Stage::kernel || stage == Stage::put_back) return;  // nothing to follow; the rest is retreat()'s
+  if (flow == Flow::kernel) {
     if (side.kernel_readers.load(memory_order_acquire) > 0) return;
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
     const uint64_t received = side.kernel_received.load(memory_order_relaxed);
@@ -38,14 +56,16 @@ void advance_incoming(Connection& c, int fd) {
     c.in->passed.store(1, memory_order_release);
     if (c.in->tail.load(memory_order_relaxed) > 0) count_upgrade(c);
   }
-  if (side.in_flow.load(memory_order_relaxed) == Flow::ring && stage == Stage::kernel_again) {
+  if (stage == Stage::kernel_again) {
     const uint64_t fence = c.in->demote_at.load(memory_order_relaxed);
     const uint64_t head = side.head.load(memory_order_relaxed);
     if (fence < head || fence > c.in->tail.load(memory_order_relaxed)) return break_connection(c, fd);
     if (fence > head) return;
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
     if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
-    while (const uint32_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed))) {
+    const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
+    for (int takes = 0; const uint32_t bells = bells_until(c, last); ++takes) {
+      if (takes == kMostBellTakes) return;  // go on at the next look
       const long taken = take_bells(c, fd, bells);
       if (taken == -EAGAIN) return;  // the last one is on its way
       if (taken <= 0) break;         // it will never come: the end
@@ -71,19 +91,22 @@ long account_kernel_bytes(Connection& c, long got) {
   return static_cast<long>(data);
 }
 
-bool refresh_tail(Connection& c, bool nested) {
+bool refresh_tail(Connection& c, int fd, bool nested) {
   Side& side = *c.side;
   const uint64_t head = side.head.load(memory_order_relaxed);
   const uint64_t seen = side.tail_seen.load(memory_order_relaxed);
   // SYNC: acquire, pairs with the writer's release of tail; makes the bytes and the class announcement visible.
   const uint64_t tail = c.in->tail.load(memory_order_acquire);
-  if (tail <= seen || nested) return seen > head;  // older than known: a writer's handler is about to publish again
-  if (tail - head > 2 * class_bytes(kLastClass)) return break_connection(c, -1), false;
+  if (tail <= seen || nested) {
+    if (tail < seen && !nested) return break_connection(c, fd), false;
+    return seen > head;
+  }
+  if (tail - head > 2 * class_bytes(kLastClass)) return break_connection(c, fd), false;
   // SYNC: acquire, pairs with the release of class_next in grow(): makes its class_from visible.
   const uint32_t announced = c.in->class_next.load(memory_order_acquire);
   if (side.in_next_class == 0 && announced != side.in_map.ring_class) {
     const uint64_t from = c.in->class_from.load(memory_order_relaxed);
-    if (announced < kFirstClass || announced > kLastClass || from < head) return break_connection(c, -1), false;
+    if (announced < side.in_map.ring_class || announced > kLastClass || from < head) return break_connection(c, fd), false;
     if (from <= tail) {  // else it was announced after we looked at tail, and concerns nothing that we have seen
       side.in_next_from = from;
       side.in_next_class = announced;
@@ -96,16 +119,16 @@ bool refresh_tail(Connection& c, bool nested) {
                         ? tail - head <= class_bytes(side.in_next_class)
                         : here <= class_bytes(side.in_map.ring_class) &&
                               (!changes || tail - side.in_next_from <= class_bytes(side.in_next_class));
-  if (!fits) return break_connection(c, -1), false;
+  if (!fits) return break_connection(c, fd), false;
   side.tail_seen.store(tail, memory_order_relaxed);
   return true;
 }
 
-uint64_t take_from_ring(Connection& c, Cursor to, uint64_t bytes, bool peek, bool nested) {
+uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool peek, bool nested) {
   Side& side = *c.side;
   for (;;) {
     const uint64_t begin = side.head.load(memory_order_relaxed);
-    if (side.tail_seen.load(memory_order_relaxed) - begin < bytes && !refresh_tail(c, nested)) return 0;
+    if (side.tail_seen.load(memory_order_relaxed) - begin < bytes && !refresh_tail(c, fd, nested)) return 0;
     const uint64_t end = begin + min_of(bytes, side.tail_seen.load(memory_order_relaxed) - begin);
     RingMap map = side.in_map;
     uint64_t position = begin;

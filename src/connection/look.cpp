@@ -29,7 +29,8 @@ Unread unread(Connection& c, int fd) {
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
   if (flow != Flow::ring) return {false, false};
-  return {refresh_tail(c, lock.nested()), true};
+  const bool ring = refresh_tail(c, fd, lock.nested());
+  return {ring, c.side->in_flow.load(memory_order_relaxed) == Flow::ring};
 }
 
 }  // namespace
@@ -42,7 +43,7 @@ short look(Connection& c, int fd) {
     Locked lock(side.write_lock);
     if (!lock.nested()) advance_outgoing(c, fd);
     out_on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
-    if (out_on_ring) writable = ring_writable(c);
+    if (out_on_ring) writable = ring_writable(c, fd);
   }
   short events = 0;
   if (incoming.ring) events |= kReadable;
@@ -97,13 +98,14 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       return Armed::slices;  // an old reader may take the bell that is meant for us
     if (side.in_flow.load(memory_order_relaxed) != Flow::ring) {
       if ((events & POLLOUT) && side.out_flow.load(memory_order_relaxed) == Flow::ring) return Armed::slices;
+      if (side.in_flow.load(memory_order_relaxed) == Flow::broken) return Armed::sleep;  // the kernel says that it is over
       if (c.in->stage.load(memory_order_acquire) == Stage::ring) return Armed::slices;  // old readers have yet to come back
       return Armed::sleep;  // the kernel's own readiness wakes us
     }
     if (putback_pending(c)) return Armed::slices;
     if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
       // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
-      return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, lock.nested()) ? Armed::slices : Armed::sleep;
+      return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, fd, lock.nested()) ? Armed::slices : Armed::sleep;
     }
     if ((events & POLLIN) || side.data_sleepers.load(memory_order_relaxed) > 0 || c.registrations.load(memory_order_relaxed))
       set_arm(c.in->data_arm, side.data_arm_sequence);
@@ -121,7 +123,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   // Somebody else's condition true: his bell must stay.
   const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);
   Locked lock(side.read_lock);
-  const bool data = refresh_tail(c, lock.nested());
+  const bool data = refresh_tail(c, fd, lock.nested());
   if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
   if (others_want_space && !(events & POLLOUT)) {
     const uint64_t used = side.tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);

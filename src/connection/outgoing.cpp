@@ -77,7 +77,8 @@ bool leave_frozen_ring(Connection& c, int fd) {
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
     const uint64_t tail = side.tail.load(memory_order_relaxed);
     uint64_t position = c.out->head.load(memory_order_acquire);
-    if (position > tail || position < side.head_seen) return break_connection(c, fd), true;
+    if (position > tail) return break_connection(c, fd), true;
+    if (position < side.head_seen) position = side.head_seen;  // a reader's handler is about to publish again
     position += side.putback;
     while (position < tail) {
       const bool old_area = position < side.out_map.class_from;
@@ -127,12 +128,24 @@ uint64_t free_bytes(const Side& side) {
   return class_bytes(side.out_map.ring_class) - (side.tail.load(memory_order_relaxed) - begin);
 }
 
-bool refresh_head(Connection& c) {
+bool refresh_head(Connection& c, int fd) {
   // SYNC: acquire, pairs with the reader's release of head; its copies are done before we overwrite.
   const uint64_t head = c.out->head.load(memory_order_acquire);
-  if (head > c.side->tail.load(memory_order_relaxed)) return break_connection(c, -1), false;
+  if (head > c.side->tail.load(memory_order_relaxed)) return break_connection(c, fd), false;
   if (head > c.side->head_seen) c.side->head_seen = head;
   return true;
+}
+
+bool follow(Connection& c, int fd, Ask ask) {
+  switch (ask) {
+    case Ask::nothing:
+      return true;
+    case Ask::demote:
+      return demote_outgoing(c, fd, Reason::peer_asked);
+    case Ask::frozen:
+      return leave_frozen_ring(c, fd);
+  }
+  return break_connection(c, fd), true;
 }
 
 }  // namespace
@@ -141,9 +154,7 @@ bool advance_outgoing(Connection& c, int fd) {
   Side& side = *c.side;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  const Ask ask = c.out->ask.load(memory_order_acquire);
-  if (ask == Ask::frozen) return leave_frozen_ring(c, fd);
-  if (ask == Ask::demote) return demote_outgoing(c, fd, Reason::peer_asked);
+  if (const Ask ask = c.out->ask.load(memory_order_acquire); ask != Ask::nothing) return follow(c, fd, ask);
   if (const Reason reason = side.plain.load(memory_order_relaxed); reason != Reason::none)
     return demote_outgoing(c, fd, reason);
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
@@ -191,7 +202,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
 uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
   uint64_t space = free_bytes(*c.side);
   if (space >= wanted) return space;
-  if (!refresh_head(c)) return 0;
+  if (!refresh_head(c, fd)) return 0;
   space = free_bytes(*c.side);
   if (space < wanted && !nested && grow(c, fd, wanted)) space = free_bytes(*c.side);
   return space;
@@ -249,9 +260,9 @@ uint64_t put_off(Connection& c, Cursor from, uint64_t bytes) {
   return bytes;
 }
 
-bool ring_writable(Connection& c) {
+bool ring_writable(Connection& c, int fd) {
   Side& side = *c.side;
-  if (!refresh_head(c)) return true;
+  if (!refresh_head(c, fd)) return true;
   if (can_grow(side)) return true;
   return (side.tail.load(memory_order_relaxed) - side.head_seen) * 4 <= class_bytes(side.out_map.ring_class);
 }

@@ -85,19 +85,19 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_strikes(c, 3)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
-  if (bytes == 0 && refresh_tail(c, nested)) return 0;
-  if (!refresh_tail(c, nested)) {
+  if (bytes == 0 && refresh_tail(c, fd, nested)) return 0;
+  if (!refresh_tail(c, fd, nested)) {
     // nothing to copy
   } else if (!request.to.all(min_of(bytes, c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed)),
                              [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::write); })) {
     return -EFAULT;
-  } else if (const uint64_t got = take_from_ring(c, request.to, bytes, peek, nested)) {
+  } else if (const uint64_t got = take_from_ring(c, fd, request.to, bytes, peek, nested)) {
     if (request.message) fill_message(c, fd, *request.message);
     return static_cast<long>(got);
   }
   if (c.side->in_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
   if (!nested && c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
-    if (refresh_tail(c, nested)) return kTryAgain;
+    if (refresh_tail(c, fd, nested)) return kTryAgain;
     advance_incoming(c, fd);
     if (c.side->in_flow.load(memory_order_relaxed) != Flow::ring) return kTryAgain;
   }

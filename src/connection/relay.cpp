@@ -52,12 +52,19 @@ void keep_only(int low, int high) {
   sys::raw(SYS_close_range, high + 1, ~0u, 0);
 }
 
+// Waits for bytes that the plan promises. False: the program has gone, and a peer that promised too much keeps nobody here.
+bool promised(int from, int to) {
+  pollfd items[2] = {{from, POLLIN, 0}, {to, 0, 0}};
+  sys::ppoll(items, 2, nullptr, nullptr);
+  return items[1].revents == 0;
+}
+
 // Takes `bytes` from the socket; sends them on, or drops them if they are bells.
 void forward(int from, int to, uint64_t bytes, bool drop) {
   uint8_t buffer[kBuffer];
-  while (bytes > 0) {
-    const long got = sys::recv(from, buffer, min_of<uint64_t>(bytes, kBuffer), 0);
-    if (got == -EINTR) continue;
+  while (bytes > 0 && promised(from, to)) {
+    const long got = sys::recv(from, buffer, min_of<uint64_t>(bytes, kBuffer), MSG_DONTWAIT);
+    if (got == -EINTR || got == -EAGAIN) continue;
     if (got <= 0 || (!drop && !send_all(to, buffer, static_cast<size_t>(got)))) return;
     bytes -= static_cast<uint64_t>(got);
   }
@@ -88,10 +95,11 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
   forward(original, ours, plan.bells, true);
   bool inward = true, outward = true;
   while (inward || outward) {
-    pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {outward ? ours : -1, POLLIN, 0}};
+    pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {ours, static_cast<short>(outward ? POLLIN : 0), 0}};
     if (sys::ppoll(items, 2, nullptr, nullptr) < 0) continue;
+    if (!outward && (items[1].revents & (POLLHUP | POLLERR))) break;  // nobody is left to bring anything to
     if (items[0].revents) inward = pump(original, ours);
-    if (items[1].revents) outward = pump(ours, original);
+    if (outward && items[1].revents) outward = pump(ours, original);
   }
   sys::raw(SYS_exit_group, 0);
   __builtin_unreachable();

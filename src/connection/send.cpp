@@ -60,13 +60,15 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
     return put > 0 ? static_cast<long>(put) : -ENOBUFS;
   }
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
-  if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1) return -EAGAIN;
+  // Full for us as long as neither the peer's head nor what we know of it moves: whoever polls goes by the latter.
+  if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1 && c.side->full_at == c.side->head_seen + 1) return -EAGAIN;
   if (ring_space(c, fd, request.bytes, nested) < whole) {
+    if (c.side->out_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
     c.side->full_at = c.side->head_seen + 1;
     return -EAGAIN;
   }
   uint64_t bytes = request.bytes;
-  if (bytes > kWholeBytes && chaos_strikes(c, 3)) bytes = kWholeBytes + bytes % 7;
+  if (bytes > kWholeBytes && chaos_strikes(c, 3)) bytes -= bytes % 7;
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
   Writing writing(*c.out);

@@ -15,6 +15,7 @@ constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kShortestSlice = 50'000;
 constexpr uint64_t kLongestSlice = 20'000'000;
 constexpr uint64_t kWriterSlice = 50'000'000;
+constexpr uint32_t kMostInVain = 32;
 
 uint64_t monotonic_ns() {
   timespec now{};
@@ -30,12 +31,25 @@ bool BlockingWait::timed_out() {
   return monotonic_ns() >= deadline_ns_;
 }
 
+// What wakes us comes from the peer. If it keeps doing so and nothing can be done, it lies: from then on we go by the clock.
+bool BlockingWait::in_vain(const Connection& c) {
+  const Side& side = *c.side;
+  const uint64_t moved = side.head.load(std::memory_order_relaxed) + side.kernel_received.load(std::memory_order_relaxed) +
+                         side.tail.load(std::memory_order_relaxed) + side.kernel_sent.load(std::memory_order_relaxed);
+  if (moved != moved_) moved_ = moved, vain_ = 0;
+  return ++vain_ > kMostInVain;
+}
+
 long BlockingWait::wait(Connection& c, int fd, short events) {
   const Side& side = *c.side;
   if (watch_.interrupted()) return -EINTR;
-  // The caller has just found nothing: spin on exactly what would change that.
-  if (events == POLLIN) {
-    if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring &&
+  const bool vain = in_vain(c);
+  // The caller has just found nothing: spin on exactly what would change that, unless it has happened already.
+  if (vain) {
+    // no more of that
+  } else if (events == POLLIN) {
+    if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring && c.in->stage.load(std::memory_order_relaxed) == Stage::ring &&
+        c.in->gone_writer.load(std::memory_order_relaxed) == 0 &&
         patience.spin(c.data_history, watch_, exchange_cpus(c), [&] {
           return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
                  c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
@@ -46,6 +60,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   } else {
     const uint64_t head = c.out->head.load(std::memory_order_acquire);
     if (side.out_flow.load(std::memory_order_relaxed) == Flow::ring && head == seen_head_ &&
+        c.out->gone_reader.load(std::memory_order_relaxed) == 0 && c.out->ask.load(std::memory_order_relaxed) == Ask::nothing &&
         patience.spin(c.space_history, watch_, exchange_cpus(c), [&] {
           return c.out->head.load(std::memory_order_acquire) != head || c.out->gone_reader.load(std::memory_order_relaxed) != 0 ||
                  c.out->ask.load(std::memory_order_relaxed) != Ask::nothing;
@@ -61,7 +76,11 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
 
   const Armed armed = arm(c, fd, events);
   long result = 0;
-  if (!(look(c, fd) & (events | POLLERR | POLLHUP))) result = sleep(c, fd, events, armed);
+  const bool ready = look(c, fd) & (events | POLLERR | POLLHUP);
+  if (vain)
+    result = sleep(c, -1, events, Armed::slices);
+  else if (!ready)
+    result = sleep(c, fd, events, armed);
   disarm(c, events);
   return result;
 }
@@ -86,6 +105,7 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
   pollfd item{fd, wanted, 0};
   count(totals.sleeps);
   const long result = sys::blocking_ppoll(&item, 1, length ? &timeout : nullptr, nullptr);
+  if (result <= 0) vain_ = 0;  // that was not the peer's doing
   if (result == -EINTR) {
     pthread_testcancel();
     return watch_.interrupted() ? -EINTR : 0;

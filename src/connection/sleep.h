@@ -20,6 +20,7 @@ class BlockingWait {
  private:
   long wait(Connection& connection, int fd, short events);
   long sleep(const Connection& connection, int fd, short events, Armed armed);
+  bool in_vain(const Connection& connection);
   bool timed_out();
 
   uint64_t timeout_ns_;
@@ -27,6 +28,8 @@ class BlockingWait {
   uint64_t seen_head_ = 0;    // the peer's head when the ring was last found full
   SignalWatch watch_;
   uint32_t idle_wakes_ = 0;   // wake-ups in a row that brought nothing
+  uint64_t moved_ = 0;        // bytes that this end had moved when we last waited
+  uint32_t vain_ = 0;         // waits in a row, without a full sleep, in which it moved none
 };
 
 }  // namespace shunt
