@@ -61,6 +61,12 @@ class Steps:
         return 1, 0, 0
 
     @staticmethod
+    def docs(log):
+        """generated tables are up to date, links and names in the documentation lead somewhere"""
+        _run(log, [paths.ROOT / "docs" / "generate", "--check"])
+        return 1, 0, 0
+
+    @staticmethod
     def clang(log):
         """the same sources through clang++, warnings as errors; not run, so not optimised"""
         _cmake(log, "-G", "Ninja", "-S", ".", "-B", paths.BUILD / "clang", "-DCMAKE_BUILD_TYPE=", "-DCMAKE_C_COMPILER=clang",
@@ -79,10 +85,10 @@ class Steps:
 
     @staticmethod
     def asan(log):
-        """everything but the applications, with AddressSanitizer and UndefinedBehaviorSanitizer"""
+        """everything but the applications and the models, with AddressSanitizer and UndefinedBehaviorSanitizer"""
         _cmake(log, "--preset", "asan")
         _cmake(log, "--build", "--preset", "asan")
-        return _ctest(log, "asan")
+        return _ctest(log, "asan", "-LE", "^model$")
 
 
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
@@ -138,13 +144,30 @@ def _install(names):
             pass  # its tests are then skipped, visibly
 
 
+def _failures(log):
+    """The lines that name failing tests or compiler errors, each with the reason that an application test gives below it."""
+    found, inside = [], False
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+        inside = line.startswith("FAILED ") or inside and line.startswith("    ")
+        if inside or re.search(r"\*\*\*(Failed|Timeout|Exception)|error:", line):
+            found.append(re.sub(r"\.{4,}", "... ", line)[:300])
+    return found
+
+
 def _show_failure(log):
-    """The lines that name failing tests, if any, then the end of the log."""
+    """What failed, then the end of the log."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    named = [line for line in lines if re.search(r"^FAILED |\*\*\*(Failed|Timeout|Exception)|error:", line)][:20]
-    for line in [*named, "...", *lines[-40:]]:
+    for line in [*_failures(log)[:40], "...", *lines[-40:]]:
         print(f"      | {line}")
     print(f"      | the whole log: {log.relative_to(paths.ROOT)}")
+
+
+def _show_again(failed):
+    """The failures of all steps once more, short: who sees only the end of the output learns what to look for."""
+    for name in failed:
+        print(f"failed in {name}:")
+        for line in _failures(LOGS / f"{name}.log")[:20] or [f"see {(LOGS / f'{name}.log').relative_to(paths.ROOT)}"]:
+            print(f"  {line}")
 
 
 def _parse():
@@ -173,7 +196,7 @@ def main():
         return 1
     session.interruptible()
     session.adopt_orphans()
-    sums, built = [0, 0, 0], True
+    sums, built, failures = [0, 0, 0], True, []
     begun = time.monotonic()
     for index, name in enumerate(names, 1):
         head, started = f"[{index:2}/{len(names)}] {name:13}", time.monotonic()
@@ -195,7 +218,9 @@ def main():
         words = f"{passed} passed" + (f", {failed} FAILED" if failed else "") + (f", {skipped} skipped" if skipped else "")
         print(f"{head} {words:38} {time.monotonic() - started:6.1f} s", flush=True)
         if failed:
+            failures.append(name)
             _show_failure(log)
+    _show_again(failures)
     print(f"all steps took {time.monotonic() - begun:.0f} s\n")
     print(f"{sums[0]} passed, {sums[1]} failed" + (f", {sums[2]} skipped" if sums[2] else ""))
     return 1 if sums[1] or not sums[0] else 0

@@ -1,6 +1,8 @@
 """Redis: every answer of random commands, its own load generator and its own command line."""
 import random
+import signal
 import time
+from pathlib import Path
 
 import ways
 from harness import app_test, expect_success
@@ -96,20 +98,56 @@ def client_killed(session, way):
         ways.check_server(way, server)
 
 
+def _expect_ends(session, busy, waiting):
+    for client in busy:
+        result = session.finish(client, 10)
+        assert result.status == 3 and result.text.split()[1] in ("EOF", "ECONNRESET", "EPIPE"), str(result)
+    for client in waiting:
+        result = session.finish(client, 10)
+        assert result.status == 1, str(result)
+
+
+def _start_clients(server, how):
+    """(busy ones that know what the end of a connection looks like, one asleep)"""
+    busy = [server.start_client(server.check_arguments(seed, 0, "--seconds", "60", "--manner", manner), how)
+            for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
+    return busy, server.start_client(["redis-cli", "-s", server.socket, "BLPOP", "nothing", "0"], how)
+
+
 @app_test(*ways.KILLS)
 def server_killed(session, way):
     """Clients, asleep or busy, see the end of the connection and end themselves."""
     with Redis(session, way.server) as server:
-        busy = [server.start_client(server.check_arguments(seed, 0, "--seconds", "60", "--manner", manner), way.client)
-                for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
-        asleep = server.start_client(["redis-cli", "-s", server.socket, "BLPOP", "nothing", "0"], way.client)
-        loaded = server.start_client(["redis-benchmark", "-s", server.socket, "-c", "20", "-n", "100000000", "-t", "set"], way.client)
-        _until(lambda: server.other_clients() >= 3 * 2 + 1 + 20, 10, "the clients have not connected")
+        busy, asleep = _start_clients(server, way.client)
+        _until(lambda: server.other_clients() >= 3 * 2 + 1, 10, "the clients have not connected")
         time.sleep(0.5)
         server.kill()
-        for client in busy:
-            result = session.finish(client, 10)
-            assert result.status == 3 and result.text.split()[1] in ("EOF", "ECONNRESET", "EPIPE"), str(result)
-        for client in (asleep, loaded):
-            result = session.finish(client, 10)
-            assert result.status == 1, str(result)
+        _expect_ends(session, busy, [asleep])
+
+
+@app_test(*ways.KILLS)
+def server_killed_with_all_waiting(session, way):
+    """The same when the server has not answered for a while, so that all wait for it, and redis-benchmark among them.
+
+    redis-benchmark ends if the end meets it reading. It takes EPIPE for EAGAIN (cliWriteConn), so it would spin for ever
+    on any socket if the end met all its connections between an answer and the next request.
+    """
+    with Redis(session, way.server) as server:
+        busy, asleep = _start_clients(server, way.client)
+        loaded = server.start_client(["redis-benchmark", "-s", server.socket, "-c", "20", "-n", "100000000", "-t", "set"], way.client)
+        _until(lambda: server.other_clients() >= 3 * 2 + 1 + 20, 10, "the clients have not connected")
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGSTOP)
+        _until(lambda: _sleeps(loaded.pid), 10, "redis-benchmark goes on without a server")
+        server.kill()
+        _expect_ends(session, busy, [asleep, loaded])
+
+
+def _sleeps(pid):
+    """Whether a process used no CPU for a quarter of a second: longer than redis-benchmark needs to have sent all it can."""
+    def used():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    before = used()
+    time.sleep(0.25)
+    return used() == before
