@@ -32,13 +32,14 @@ Reason why_not_enter(int fd) {
 
 bool is_stream(int fd) { return read_int_option(fd, SO_TYPE) == SOCK_STREAM; }
 
-void note_connected(int fd, const Bits& bits, bool timeouts) {
-  const long flags = sys::raw(SYS_fcntl, fd, F_GETFL);
+void note_connected(int fd, const Bits& bits, const Fresh& socket) {
+  long flags = socket.blocking == Blocking::no ? O_NONBLOCK : 0;
+  if (socket.blocking == Blocking::unknown) flags = sys::raw(SYS_fcntl, fd, F_GETFL);
   if (flags < 0) return;
   if (flags & O_ASYNC) return count_plain(Reason::signal_driven);
   enter_connection(fd, Role::connector, bits, (flags & O_NONBLOCK) != 0);
   renew_early_registration(fd);
-  if (timeouts) read_timeouts(fd);
+  if (socket.timeouts) read_timeouts(fd);
 }
 
 void note_accepted(int fd, const Name& peer, bool nonblocking) {
@@ -76,7 +77,7 @@ long get_name(sockaddr* address, socklen_t* length, Get get) {
 void note_socket(int fd, int domain, int type) {
   forget_stale(fd);
   if (domain == AF_UNIX && (type & kTypeMask) == SOCK_STREAM)
-    note_fresh(fd);
+    note_fresh(fd, type & SOCK_NONBLOCK ? Blocking::no : Blocking::yes);
   else
     forget_fresh(fd);
 }
@@ -98,7 +99,7 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
   const long result = kernel.connect(fd, address, length);
   if (result < 0) return result;
   if (reason == Reason::none)
-    note_connected(fd, bits, socket.timeouts);
+    note_connected(fd, bits, socket);
   else if (socket.known || is_stream(fd))
     count_plain(reason);
   forget_fresh(fd);

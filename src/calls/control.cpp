@@ -9,6 +9,7 @@
 
 #include "calls/duplicating.h"
 #include "calls/kernel.h"
+#include "calls/policy.h"
 
 namespace shunt::calls {
 namespace {
@@ -19,6 +20,7 @@ void leave_for_signals(int fd) {
 }
 
 long set_flags(int fd, long flags) {
+  note_flags_changed(fd);
   if (flags & O_ASYNC) leave_for_signals(fd);
   Pin connection(fd);
   if (!connection) return kPassOn;
@@ -81,11 +83,14 @@ long ioctl(int fd, unsigned long request, long argument) {
     case SIOCOUTQ:
       return give_count(fd, argument, unread_bytes);
     case FIONBIO:
+      note_flags_changed(fd);
       return set_nonblocking(fd, argument);
     case FIOASYNC:
+      note_flags_changed(fd);
+      [[fallthrough]];
     case FIOSETOWN:
     case SIOCSPGRP:
-      if (is_set(argument)) leave_for_signals(fd);
+      if (is_connection(fd) && is_set(argument)) leave_for_signals(fd);
       return kPassOn;
     default:
       return kPassOn;

@@ -8,7 +8,7 @@ using std::memory_order_relaxed;
 namespace {
 
 constexpr int kMaxFresh = 65536;  // sockets above are not known as fresh, so their connections stay plain
-constexpr uint32_t kTimeouts = 0x80;
+constexpr uint32_t kBlockingMask = 0x3, kTimeouts = 0x80;
 constexpr uint32_t kReasonShift = 8, kEpochShift = 16;
 
 std::atomic<uint32_t> words[kMaxFresh];
@@ -29,8 +29,14 @@ void refuse_from_now_on(Reason reason) {
   refused.compare_exchange_strong(none, reason, memory_order_relaxed);
 }
 
-void note_fresh(int fd) {
-  if (in_range(fd)) words[fd].store(epoch.load(memory_order_relaxed) << kEpochShift, memory_order_relaxed);
+void note_fresh(int fd, Blocking blocking) {
+  if (!in_range(fd)) return;
+  words[fd].store(epoch.load(memory_order_relaxed) << kEpochShift | static_cast<uint32_t>(blocking), memory_order_relaxed);
+}
+
+void note_flags_changed(int fd) {
+  if (in_range(fd) && words[fd].load(memory_order_relaxed) != 0)
+    words[fd].fetch_or(static_cast<uint32_t>(Blocking::unknown), memory_order_relaxed);
 }
 
 void spoil(int fd, Reason reason) {
@@ -51,9 +57,10 @@ void spoil_all() {
 
 Fresh fresh(int fd) {
   const uint32_t word = in_range(fd) ? words[fd].load(memory_order_relaxed) : 0;
-  if (word == 0) return {false, Reason::none, false};
+  if (word == 0) return {false, Reason::none, false, Blocking::unknown};
   const Reason reason = is_current(word) ? reason_in(word) : Reason::shared_before_upgrade;
-  return {true, reason, (word & kTimeouts) != 0};
+  const uint32_t blocking = word & kBlockingMask;
+  return {true, reason, (word & kTimeouts) != 0, blocking >= 2 ? Blocking::unknown : static_cast<Blocking>(blocking)};
 }
 
 void forget_fresh(int fd) {

@@ -14,7 +14,9 @@ void refuse_from_now_on(Reason reason);
 // reach but through the one descriptor. Only these may carry a marker: a duplicate made before connect would bypass the
 // ring.
 
-void note_fresh(int fd);
+enum class Blocking : uint8_t { yes, no, unknown };  // O_NONBLOCK of the open file: unknown once fcntl or ioctl changed its flags
+void note_fresh(int fd, Blocking blocking);
+void note_flags_changed(int fd);
 // Something was done to `fd` that keeps its connection plain. Costs one load if `fd` is not fresh.
 void spoil(int fd, Reason reason);
 void note_timeouts(int fd);  // SO_RCVTIMEO or SO_SNDTIMEO was set before connect
@@ -24,6 +26,7 @@ struct Fresh {
   bool known;
   Reason spoilt;  // none: good
   bool timeouts;
+  Blocking blocking;
 };
 Fresh fresh(int fd);
 void forget_fresh(int fd);  // connected

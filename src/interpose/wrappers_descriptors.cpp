@@ -1,5 +1,6 @@
 // The calls that duplicate, control and close descriptors.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 
 #include "calls/closing.h"
 #include "calls/control.h"
@@ -30,7 +31,8 @@ SHUNT_SECOND_NAME(__dup2, dup2);
 SHUNT_FORWARD(int, dup3, (int from, int to, int flags), (from, to, flags), active());
 
 SHUNT_FORWARD(int, fcntl, (int fd, int command, long argument), (fd, command, argument),
-              is_connection(fd) || ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && active()));
+              is_connection(fd) || command == F_SETFL || ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && active()));
 SHUNT_SECOND_NAME(__fcntl, fcntl);
 SHUNT_SECOND_NAME(fcntl64, fcntl);
-SHUNT_FORWARD(int, ioctl, (int fd, unsigned long request, long argument), (fd, request, argument), is_connection(fd));
+SHUNT_FORWARD(int, ioctl, (int fd, unsigned long request, long argument), (fd, request, argument),
+              is_connection(fd) || request == FIONBIO || request == FIOASYNC);

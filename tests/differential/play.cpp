@@ -82,7 +82,12 @@ class LockStep {
     Answer tested = tested_.apply(operation, data);
     Answer reference = reference_.apply(operation, data);
     if (fences_ == Fences::anywhere) forget_fences(operation, tested, reference);
-    if (operation.kind == Kind::epoll_edge) forget_extra_edge(operation.end, tested, reference);
+    if (operation.kind == Kind::epoll_edge) {
+      forget_extra_edge(operation.end, tested, reference);
+      // docs/limits.md: the kernel wakes the other end for a SHUT_RD, too, although nothing changes there that it could see.
+      if (peer_shut_reading_[operation.end] && tested.result == 0) reference = tested;
+    }
+    if (operation.kind == Kind::shut_reading || operation.kind == Kind::shut_both) peer_shut_reading_[1 - operation.end] = true;
     if (tells_readiness(operation.kind) && out.in_flight > 0) forget_writability(tested, reference);
     if (writes(operation.kind) && reference.result > 0) out.sent(static_cast<size_t>(reference.result));
     if (reads(operation.kind) && reference.result > 0) in.received(static_cast<size_t>(reference.result));
@@ -139,6 +144,7 @@ class LockStep {
   Pair reference_;
   Direction directions_[2];
   bool closed_[2] = {};
+  bool peer_shut_reading_[2] = {};
 };
 
 // After the script: everything that is left, to the end.
