@@ -30,6 +30,18 @@ inline uint64_t contiguous(uint32_t ring_class, uint64_t position) {
   return size - (position & (size - 1));
 }
 
+// memcpy in pieces for which libc does not take `rep movsb`: that instruction runs at a fraction of its speed on AMD's Zen 3 and 4 when source and
+// destination lie at nearly the same place of their pages, as a ring and a large buffer do (glibc bug 30994).
+inline void copy_bytes(uint8_t* to, const uint8_t* from, size_t bytes) {
+  constexpr size_t kPiece = 2048;
+  for (; bytes > kPiece; bytes -= kPiece, to += kPiece, from += kPiece) {
+    size_t piece = kPiece;
+    __asm__("" : "+r"(piece));  // a size that the compiler knew would become `rep movsq`
+    memcpy(to, from, piece);
+  }
+  memcpy(to, from, bytes);
+}
+
 // A walk over a caller's iovec: what is left of it.
 class Cursor {
  public:
@@ -42,10 +54,10 @@ class Cursor {
   }
   // Copies `bytes` from the caller's memory to `to`, or from `from` into it, and advances.
   void take(uint8_t* to, size_t bytes) {
-    each(bytes, [&](uint8_t* mine, size_t n) { memcpy(to, mine, n), to += n; });
+    each(bytes, [&](uint8_t* mine, size_t n) { copy_bytes(to, mine, n), to += n; });
   }
   void fill(const uint8_t* from, size_t bytes) {
-    each(bytes, [&](uint8_t* mine, size_t n) { memcpy(mine, from, n), from += n; });
+    each(bytes, [&](uint8_t* mine, size_t n) { copy_bytes(mine, from, n), from += n; });
   }
   // Calls good(memory, bytes) for each part of the next `bytes`; false as soon as one is not.
   template <typename Good>
