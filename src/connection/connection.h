@@ -115,6 +115,15 @@ inline constexpr long kSliceNs = 1'000'000;
 // The same for a sleeper that is not a thread but an epoll set: not counted, must be armed anew after each bell.
 Armed arm_registered(Connection& connection, int fd, short events);
 
+// The kernel has just said that the peer is there (no POLLHUP). Believed for a moment that is shorter than anybody needs to learn of a death; a peer that
+// closes or shuts down by itself says so in memory.
+inline constexpr uint64_t kAliveUs = 50;
+inline void note_alive(const Connection& connection, uint64_t now) { connection.side->alive_at.store(now, std::memory_order_relaxed); }
+inline bool known_alive(const Connection& connection, uint64_t now) {
+  return now - connection.side->alive_at.load(std::memory_order_relaxed) < patience.cycles_per_us() * kAliveUs &&
+         (connection.in->gone_writer.load(std::memory_order_relaxed) | connection.out->gone_reader.load(std::memory_order_relaxed)) == 0;
+}
+
 // ---- life (upgrade.cpp, demote.cpp, life.cpp)
 
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.

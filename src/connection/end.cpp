@@ -30,13 +30,15 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   const uint64_t head = c.out->head.load(memory_order_acquire);
   // The first bell is sent when nothing lies unread in the kernel: what the peer left there afterwards is bells.
   const bool rang = side.bell_arrived.load(memory_order_relaxed);
+  const uint64_t unsent_from = side.unsent_from.load(memory_order_relaxed);
+  const auto left = [&](uint64_t end) { return head < (unsent_from != 0 ? min_of(end, unsent_from - 1) : end); };
   switch (flow) {
     case Flow::kernel:
     case Flow::ring:
-      return (passed == 0 && kernel_error && !rang) || head < side.tail.load(memory_order_relaxed);
+      return (passed == 0 && kernel_error && !rang) || left(side.tail.load(memory_order_relaxed));
     case Flow::kernel_again:
       if (passed == 2 || c.out->ask.load(memory_order_relaxed) == Ask::frozen) return kernel_error;
-      return head < c.out->demote_at.load(memory_order_relaxed) || side.sent_after.load(memory_order_relaxed) > 0 ||
+      return left(c.out->demote_at.load(memory_order_relaxed)) || side.sent_after.load(memory_order_relaxed) > 0 ||
              (passed == 0 && kernel_error && !rang);
     case Flow::broken:
       return true;
@@ -45,9 +47,10 @@ bool pending_reset(const Connection& c, bool kernel_error) {
 }
 
 long end_of_stream(Connection& c, int fd, bool nested) {
+  if (known_alive(c, cycles()) && !c.side->shut_read.load(memory_order_relaxed)) return -EAGAIN;
   const short kernel = sys::poll_now(fd, POLLRDHUP);
   if (!(kernel & (POLLRDHUP | POLLHUP))) {
-    if (!(kernel & POLLNVAL)) c.side->alive_at.store(cycles(), memory_order_relaxed);
+    if (!(kernel & POLLNVAL)) note_alive(c, cycles());
     return -EAGAIN;
   }
   if (refresh_tail(c, fd, nested)) return -ERESTART;  // written just before the end

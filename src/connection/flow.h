@@ -48,7 +48,10 @@ bool ring_writable(Connection& connection, int fd);
 
 // ---- bells; under no lock, or nested
 
-void ring_if_data_wanted(Connection& connection, int fd);
+// The reader sleeps and has not been rung for: a write will ring, and so learn whether he lives. Under write_lock.
+bool bell_is_due(const Connection& connection, int fd);
+enum class Bell : uint8_t { not_needed, sent, refused };  // refused: the kernel says that the peer is gone
+Bell ring_if_data_wanted(Connection& connection, int fd);
 void ring_if_space_wanted(Connection& connection, int fd);
 
 // ---- the end

@@ -15,11 +15,6 @@ constexpr short kReadable = POLLIN | POLLRDNORM;
 constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
 constexpr short kAll = kReadable | kWritable | POLLRDHUP | POLLPRI | POLLRDBAND;
 
-// Did the peer announce, in memory, that an end is near? A hint that saves asking the kernel.
-bool peer_says_gone(const Connection& c) {
-  return c.in->gone_writer.load(memory_order_relaxed) | c.out->gone_reader.load(memory_order_relaxed);
-}
-
 struct Unread {
   bool ring, known;  // known: in_flow is ring, so the kernel's readability means bells
 };
@@ -49,12 +44,11 @@ short look(Connection& c, int fd) {
   if (incoming.ring) events |= kReadable;
   if (writable) events |= kWritable;
   const uint64_t now = cycles();
-  const bool fresh = now - side.alive_at.load(memory_order_relaxed) < patience.cycles_per_us() * 20;
   const bool on_rings = incoming.known && out_on_ring && c.in->stage.load(memory_order_relaxed) == Stage::ring;
-  if (on_rings && fresh && !peer_says_gone(c) && !side.shut_read && !side.shut_write) return events;
+  if (on_rings && known_alive(c, now) && !side.shut_read && !side.shut_write) return events;
 
   const short kernel = sys::poll_now(fd, kAll);
-  if (!(kernel & (POLLHUP | POLLRDHUP))) side.alive_at.store(now, memory_order_relaxed);
+  if (!(kernel & (POLLHUP | POLLRDHUP))) note_alive(c, now);
   if (!incoming.known) events |= static_cast<short>(kernel & kReadable);
   events |= static_cast<short>(kernel & POLLPRI);
   if (!out_on_ring) events |= static_cast<short>(kernel & kWritable);

@@ -51,13 +51,16 @@ void publish_bells(Connection& c) {
   } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
 }
 
-// One bell. False: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
-bool send_bell(Connection& c, int fd) {
-  if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;
+// One bell. Not needed: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
+Bell send_bell(Connection& c, int fd) {
+  if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return Bell::not_needed;
   publish_bells(c);
-  if (sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) c.side->bell_arrived.store(true, memory_order_relaxed);
   count(totals.bells);
-  return true;
+  const long sent = sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0) return sent == -EAGAIN ? Bell::sent : Bell::refused;  // a full buffer wakes as well
+  c.side->bell_arrived.store(true, memory_order_relaxed);
+  note_alive(c, cycles());
+  return Bell::sent;
 }
 
 void place_up_fence(Connection& c, int fd) {
@@ -270,25 +273,32 @@ bool ring_writable(Connection& c, int fd) {
 namespace {
 
 // Answers `arm` (one of the peer's two words) with one bell, once per sequence.
-void ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
+Bell ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
   Locked lock(c.side->write_lock);
   if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
-  if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return;
+  if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return Bell::not_needed;
   Writing writing(*c.out);
-  if (writing.frozen()) return;
+  if (writing.frozen()) return Bell::not_needed;
   const uint32_t word = arm.load(memory_order_relaxed);
-  if (!(word & 1) || word == rung.load(memory_order_relaxed)) return;
-  if (may_ring(c, fd) && send_bell(c, fd)) rung.store(word, memory_order_relaxed);
+  if (!(word & 1) || word == rung.load(memory_order_relaxed) || !may_ring(c, fd)) return Bell::not_needed;
+  const Bell bell = send_bell(c, fd);
+  if (bell != Bell::not_needed) rung.store(word, memory_order_relaxed);
+  return bell;
 }
 
 }  // namespace
 
+bool bell_is_due(const Connection& c, int fd) {
+  const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
+  return (word & 1) && word != c.side->rung_for_data.load(memory_order_relaxed) && may_ring(c, fd);
+}
+
 // Both are called after an unlock, which is the full barrier between the publication and the look at the arm word.
 // SYNC: pairs with full_barrier() in arm().
-void ring_if_data_wanted(Connection& c, int fd) {
+Bell ring_if_data_wanted(Connection& c, int fd) {
   const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
-  if ((word & 1) && word != c.side->rung_for_data.load(memory_order_relaxed))
-    ring_for(c, fd, c.out->data_arm, c.side->rung_for_data);
+  if (!(word & 1) || word == c.side->rung_for_data.load(memory_order_relaxed)) return Bell::not_needed;
+  return ring_for(c, fd, c.out->data_arm, c.side->rung_for_data);
 }
 
 void ring_if_space_wanted(Connection& c, int fd) {

@@ -19,7 +19,6 @@ namespace {
 
 constexpr long kTryAgain = -ERESTART;
 constexpr long kPassOn = -ENOSYS;  // the kernel's for good: make the kernel's own call
-constexpr uint64_t kAliveUs = 20;
 // unix_stream_sendmsg queues one buffer or nothing; a write up to this size is all or EAGAIN, and is not torn by other writers.
 constexpr uint64_t kWholeBytes = 32768;
 
@@ -42,15 +41,11 @@ long write_candidate(Connection& c, int fd, const SendRequest& request) {
 
 // The kernel knows whether the peer can still read: a send of nothing is answered with EPIPE (and SIGPIPE), never transmitted.
 long check_alive(Connection& c, int fd, int flags) {
-  Side& side = *c.side;
   const uint64_t now = cycles();
-  const bool fresh = now - side.alive_at.load(memory_order_relaxed) < patience.cycles_per_us() * kAliveUs;
-  if (fresh && c.out->gone_reader.load(memory_order_relaxed) == 0 && c.in->gone_writer.load(memory_order_relaxed) == 0 &&
-      !side.shut_write.load(memory_order_relaxed))
-    return 0;
+  if (known_alive(c, now) && !c.side->shut_write.load(memory_order_relaxed)) return 0;
   const long result = sys::send(fd, "", 0, (flags & MSG_NOSIGNAL) | MSG_DONTWAIT);
   if (result < 0) return result;
-  side.alive_at.store(now, memory_order_relaxed);
+  note_alive(c, now);
   return 0;
 }
 
@@ -95,13 +90,19 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     }
     case Flow::ring: {
       if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
-      if (const long dead = check_alive(c, fd, request.flags); dead < 0) return dead;
       const bool nested = lock.nested();
+      const bool bell_will_tell = !nested && c.out->gone_reader.load(memory_order_relaxed) == 0 && !side.shut_write.load(memory_order_relaxed) && bell_is_due(c, fd);
+      if (const long dead = bell_will_tell ? 0 : check_alive(c, fd, request.flags); dead < 0) return dead;
+      const uint64_t before = side.tail.load(memory_order_relaxed);
       const long sent = write_ring(c, fd, request, nested);
       lock.release();
       if (nested) full_barrier();  // the outer section has not unlocked yet
-      if (sent > 0) ring_if_data_wanted(c, fd);
-      return sent;
+      if (sent <= 0 || ring_if_data_wanted(c, fd) != Bell::refused || !bell_will_tell) return sent;
+      // Nobody is there. Whoever has read of it was there when it was written.
+      if (c.out->head.load(memory_order_acquire) > before) return sent;
+      side.unsent_from.store(before + 1, memory_order_relaxed);
+      const long dead = sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT);  // raises the signal, too
+      return dead < 0 ? dead : sent;
     }
     case Flow::broken:
       return sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT) < 0 ? -EPIPE : -ECONNRESET;

@@ -55,6 +55,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> send_timeout_ns;  // atomic: SO_SNDTIMEO, 0: none
   std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
   std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
+  std::atomic<uint64_t> unsent_from;      // atomic: 1 + the ring position from which on nobody was there to get the bytes; 0: none
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating

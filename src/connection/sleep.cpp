@@ -54,7 +54,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
           return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
                  c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
         })) {
-      c.side->alive_at.store(cycles(), std::memory_order_relaxed);
+      note_alive(c, cycles());
       return 0;
     }
   } else {

@@ -102,6 +102,7 @@ class SetWait {
   int count_ = 0;           // events gathered for the caller
   uint32_t epoch_ = 0;      // as we know it, our own changes included
   bool tags_seen_ = false;  // in the last answer of the kernel
+  uint64_t complete_at_ = 0;  // when the kernel last told everything that it had to tell; 0: not in this call
   uint32_t slices_ = 0;
   Deadline deadline_;
   SignalWatch watch_{Interruption::by_any_handler};
@@ -119,6 +120,7 @@ bool SetWait::accept_tagged(epoll_event& event) {
     r->fired = (r->events & EPOLLONESHOT) != 0;
     return true;
   }
+  r->ended = r->ended || (event.events & kEnds) != 0;
   r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
   heat_up(*r);
   ++epoch_;
@@ -128,6 +130,7 @@ bool SetWait::accept_tagged(epoll_event& event) {
 
 // Keeps the program's own events of those that the kernel wrote behind events_[count_].
 void SetWait::accept(long fetched) {
+  if (fetched < room_ - count_) complete_at_ = cycles();
   tags_seen_ = false;
   const int begin = count_;
   for (long i = 0; i < fetched; ++i) {
@@ -155,6 +158,7 @@ bool SetWait::visit(Registration& r) {
     r.kicked = false;
     if (!(r.events & kWritable)) tell_kernel(r, epoll_fd_, EPOLL_CTL_MOD, Kick::no);
   }
+  if (complete_at_ != 0 && !r.ended) note_alive(*r.connection, complete_at_);
   Glance now;
   const uint32_t bits = due(r, now);
   r.looked = now;

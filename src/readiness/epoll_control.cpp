@@ -61,7 +61,7 @@ void unlink(Registration& r) {
 void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
-  r.fired = r.kicked = false;
+  r.fired = r.ended = r.kicked = false;
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)

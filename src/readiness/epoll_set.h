@@ -44,6 +44,7 @@ struct Registration {
   uint32_t events;  // the program's
   uint64_t data;    // the program's
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
+  bool ended;       // the kernel has told of a hang-up: an edge, so it will not tell again
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
   Glance reported;  // of an edge-triggered one: the state last reported
   Glance looked;    // the state last looked at

@@ -82,6 +82,7 @@ class PollWait {
   bool find_rings();
   void fill_kernel();
   long ask_kernel(bool with_mask);
+  void ask_who_lives();
   long collect(bool kernel_answered);
   void publish();
   bool spin();
@@ -125,9 +126,26 @@ long PollWait::ask_kernel(bool with_mask) {
   return sys::ppoll(kernel_, count_, &zero, with_mask ? mask_ : nullptr);
 }
 
+// look() asks the kernel whether a silent peer lives. For several of them one question does.
+void PollWait::ask_who_lives() {
+  size_t silent = 0;
+  const uint64_t now = cycles();
+  for (nfds_t i = 0; i < count_; ++i) kernel_[i] = {-1, 0, 0};
+  each_on_ring([&](Watched& w) {
+    if (known_alive(w.connection(), now)) return;
+    kernel_[w.index] = {entry(w).fd, POLLRDHUP, 0};
+    ++silent;
+  });
+  if (silent < 2 || ask_kernel(false) < 0) return;
+  each_on_ring([&](Watched& w) {
+    if (kernel_[w.index].fd >= 0 && kernel_[w.index].revents == 0) note_alive(w.connection(), now);
+  });
+}
+
 // How many entries are ready. kernel_answered: kernel_ holds fresh answers for the others.
 long PollWait::collect(bool kernel_answered) {
   find_rings();
+  if (!kernel_answered) ask_who_lives();
   long ready = 0;
   each_on_ring([&](Watched& w) {
     w.seen = glance(w.connection());
@@ -233,7 +251,10 @@ long PollWait::sleep() {
                  ? -EINTR
                  : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_);
   }
-  each_on_ring([](Watched& w) {
+  const uint64_t now = cycles();
+  each_on_ring([&](Watched& w) {
+    // Asked or not, poll tells of a hang-up.
+    if (!ready && result >= 0 && kernel_[w.index].fd >= 0 && !(kernel_[w.index].revents & (POLLHUP | POLLRDHUP | POLLNVAL))) note_alive(w.connection(), now);
     if (w.armed != 0) disarm(w.connection(), w.armed);
     w.armed = 0;
   });

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kDefaultLimitUs = 30;     // a sleep and a wake-up cost about this on virtual machines
 constexpr int kStolenUs = 25;           // longer than an interrupt, far shorter than a time slice
+constexpr uint64_t kProbeUs = 3;        // a quick answer needs no question
+constexpr uint64_t kWantedUs = 4;       // a yield to nobody takes a tenth of this
 constexpr uint64_t kQuietUs = 2000;     // after the first theft
 constexpr uint32_t kQuietShiftMax = 8;  // at most half a second
 constexpr uint64_t kNoYieldUs = 20000;  // after the first yield that came back late
@@ -40,6 +42,8 @@ uint64_t measure_cycles_per_us() {
 void Patience::start(int limit_us) {
   cycles_per_us_ = measure_cycles_per_us();
   stolen_cycles_ = cycles_per_us_ * kStolenUs;
+  probe_cycles_ = cycles_per_us_ * kProbeUs;
+  wanted_cycles_ = cycles_per_us_ * kWantedUs;
   limit_cycles_ = cycles_per_us_ * static_cast<uint64_t>(limit_us < 0 ? kDefaultLimitUs : limit_us);
   if (limit_cycles_ > 0) read_affinity();
 }

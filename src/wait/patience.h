@@ -34,7 +34,7 @@ class Patience {
     if (limit == 0) return false;
     if (peer_cpu == only_cpu_.load(std::memory_order_relaxed)) return yield(history, watch, limit, ready);
     const uint64_t begin = cycles();
-    uint64_t last = begin;
+    uint64_t last = begin, probe_at = begin + probe_cycles_;
     for (;;) {
       for (int i = 0; i < 16; ++i) {
         if (ready()) return hit(history), true;
@@ -45,6 +45,12 @@ class Patience {
       if (now - begin > limit) break;
       if (watch.interrupted()) return false;
       last = now;
+      if (now < probe_at) continue;
+      // Whoever else is ready to run here does so now. Then spinning is at his cost, and a sleep is cheap.
+      give_away();
+      probe_at = ~uint64_t{0};
+      last = cycles();
+      if (last - now > wanted_cycles_) return stolen(history, last), ready();
     }
     miss(history);
     return false;
@@ -78,6 +84,8 @@ class Patience {
   uint64_t cycles_per_us_ = 2600;
   uint64_t limit_cycles_ = 0;
   uint64_t stolen_cycles_ = 0;            // a gap this long between two looks: the scheduler gave the CPU away
+  uint64_t probe_cycles_ = 0;             // after this long a spin asks, once, whether somebody else wants the CPU
+  uint64_t wanted_cycles_ = 0;            // a yield that takes longer was used
   std::atomic<uint64_t> quiet_until_{0};  // no spinning before this cycle count
   std::atomic<uint32_t> quiet_shift_{0};  // each theft doubles the quiet time
   std::atomic<uint32_t> waits_{0};
