@@ -119,6 +119,7 @@ Armed arm_registered(Connection& connection, int fd, short events);
 // closes or shuts down by itself says so in memory.
 inline constexpr uint64_t kAliveUs = 50;
 inline void note_alive(const Connection& connection, uint64_t now) { connection.side->alive_at.store(now, std::memory_order_relaxed); }
+inline void note_gone(const Connection& connection) { connection.side->alive_at.store(0, std::memory_order_relaxed); }
 inline bool known_alive(const Connection& connection, uint64_t now) {
   return now - connection.side->alive_at.load(std::memory_order_relaxed) < patience.cycles_per_us() * kAliveUs &&
          (connection.in->gone_writer.load(std::memory_order_relaxed) | connection.out->gone_reader.load(std::memory_order_relaxed)) == 0;

@@ -53,6 +53,7 @@ long end_of_stream(Connection& c, int fd, bool nested) {
     if (!(kernel & POLLNVAL)) note_alive(c, cycles());
     return -EAGAIN;
   }
+  note_gone(c);
   if (refresh_tail(c, fd, nested)) return -ERESTART;  // written just before the end
   if (c.side->in_flow.load(memory_order_relaxed) == Flow::broken) return -ERESTART;
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return -EAGAIN;  // the rest is in the kernel

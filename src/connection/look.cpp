@@ -48,7 +48,10 @@ short look(Connection& c, int fd) {
   if (on_rings && known_alive(c, now) && !side.shut_read && !side.shut_write) return events;
 
   const short kernel = sys::poll_now(fd, kAll);
-  if (!(kernel & (POLLHUP | POLLRDHUP))) note_alive(c, now);
+  if (!(kernel & (POLLHUP | POLLRDHUP)))
+    note_alive(c, now);
+  else
+    note_gone(c);
   if (!incoming.known) events |= static_cast<short>(kernel & kReadable);
   events |= static_cast<short>(kernel & POLLPRI);
   if (!out_on_ring) events |= static_cast<short>(kernel & kWritable);

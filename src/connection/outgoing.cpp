@@ -57,7 +57,8 @@ Bell send_bell(Connection& c, int fd) {
   publish_bells(c);
   count(totals.bells);
   const long sent = sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0) return sent == -EAGAIN ? Bell::sent : Bell::refused;  // a full buffer wakes as well
+  if (sent == -EAGAIN) return Bell::sent;  // a full buffer wakes as well
+  if (sent < 0) return note_gone(c), Bell::refused;
   c.side->bell_arrived.store(true, memory_order_relaxed);
   note_alive(c, cycles());
   return Bell::sent;

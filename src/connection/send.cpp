@@ -44,7 +44,7 @@ long check_alive(Connection& c, int fd, int flags) {
   const uint64_t now = cycles();
   if (known_alive(c, now) && !c.side->shut_write.load(memory_order_relaxed)) return 0;
   const long result = sys::send(fd, "", 0, (flags & MSG_NOSIGNAL) | MSG_DONTWAIT);
-  if (result < 0) return result;
+  if (result < 0) return note_gone(c), result;
   note_alive(c, now);
   return 0;
 }
