@@ -97,6 +97,10 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
       const long sent = write_ring(c, fd, request, nested);
       lock.release();
       if (nested) full_barrier();  // the outer section has not unlocked yet
+      if (sent == -EAGAIN && bell_will_tell) {  // no bell after all
+        const long dead = check_alive(c, fd, request.flags);
+        return dead < 0 ? dead : sent;
+      }
       if (sent <= 0 || ring_if_data_wanted(c, fd) != Bell::refused || !bell_will_tell) return sent;
       // Nobody is there. Whoever has read of it was there when it was written.
       if (c.out->head.load(memory_order_acquire) > before) return sent;
