@@ -72,6 +72,31 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   return put > 0 ? static_cast<long>(put) : -EAGAIN;
 }
 
+// Into the ring, and a bell if the reader sleeps. A peer that is gone is told by a question before, or by the bell after. Gives up the lock.
+long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& lock) {
+  Side& side = *c.side;
+  const bool nested = lock.nested();
+  const bool said_goodbye =
+      c.out->gone_reader.load(memory_order_relaxed) != 0 || side.shut_write.load(memory_order_relaxed);
+  const bool bell_will_tell = !nested && !said_goodbye && bell_is_due(c, fd);
+  if (const long dead = bell_will_tell ? 0 : check_alive(c, fd, request.flags); dead < 0) return dead;
+  const uint64_t before = side.tail.load(memory_order_relaxed);
+  const long sent = write_ring(c, fd, request, nested);
+  lock.release();
+  if (nested) full_barrier();  // the outer section has not unlocked yet
+  if (sent == -EAGAIN && bell_will_tell) {  // no bell after all
+    const long dead = check_alive(c, fd, request.flags);
+    return dead < 0 ? dead : sent;
+  }
+  if (sent <= 0 || ring_if_data_wanted(c, fd) != Bell::refused || !bell_will_tell) return sent;
+  // Nobody is there. Whoever has read of it was there when it was written.
+  if (c.out->head.load(memory_order_acquire) > before) return sent;
+  uint64_t none = 0;
+  side.unsent_from.compare_exchange_strong(none, before + 1, memory_order_relaxed);
+  const long dead = sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT);  // raises the signal, too
+  return dead < 0 ? dead : sent;
+}
+
 long write_channel(Connection& c, int fd, const SendRequest& request) {
   Side& side = *c.side;
   Locked lock(side.write_lock);
@@ -90,23 +115,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     }
     case Flow::ring: {
       if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
-      const bool nested = lock.nested();
-      const bool bell_will_tell = !nested && c.out->gone_reader.load(memory_order_relaxed) == 0 && !side.shut_write.load(memory_order_relaxed) && bell_is_due(c, fd);
-      if (const long dead = bell_will_tell ? 0 : check_alive(c, fd, request.flags); dead < 0) return dead;
-      const uint64_t before = side.tail.load(memory_order_relaxed);
-      const long sent = write_ring(c, fd, request, nested);
-      lock.release();
-      if (nested) full_barrier();  // the outer section has not unlocked yet
-      if (sent == -EAGAIN && bell_will_tell) {  // no bell after all
-        const long dead = check_alive(c, fd, request.flags);
-        return dead < 0 ? dead : sent;
-      }
-      if (sent <= 0 || ring_if_data_wanted(c, fd) != Bell::refused || !bell_will_tell) return sent;
-      // Nobody is there. Whoever has read of it was there when it was written.
-      if (c.out->head.load(memory_order_acquire) > before) return sent;
-      side.unsent_from.store(before + 1, memory_order_relaxed);
-      const long dead = sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT);  // raises the signal, too
-      return dead < 0 ? dead : sent;
+      return write_and_ring(c, fd, request, lock);
     }
     case Flow::broken:
       return sys::send(fd, "", 0, (request.flags & MSG_NOSIGNAL) | MSG_DONTWAIT) < 0 ? -EPIPE : -ECONNRESET;
