@@ -68,7 +68,13 @@ long read_kernel(Connection& c, int fd, const ReceiveRequest& request, size_t li
     flags |= MSG_CMSG_CLOEXEC;
   }
   if (sleep == Sleep::never) flags |= MSG_DONTWAIT;
-  const long got = sleep == Sleep::allowed ? sys::blocking_recvmsg(fd, &message, flags) : sys::recvmsg(fd, &message, flags);
+  const bool plain = !program && !own_room && message.msg_iovlen == 1;  // the cheaper call will do
+  const auto receive = [&] {
+    if (sleep == Sleep::never) return sys::recvmsg(fd, &message, flags);
+    if (!plain) return sys::blocking_recvmsg(fd, &message, flags);
+    return sys::blocking_recv(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags);
+  };
+  const long got = receive();
   if (got < 0) return got;
   if (expects_offer && message.msg_controllen > 0) take_offer(c, message);
   if (own_room) {
@@ -96,7 +102,13 @@ long write_kernel(int fd, const SendRequest& request, int flags, Sleep sleep) {
     message.msg_controllen = program->msg_controllen;
   }
   if (sleep == Sleep::never) flags |= MSG_DONTWAIT;
-  const long sent = sleep == Sleep::allowed ? sys::blocking_sendmsg(fd, &message, flags) : sys::sendmsg(fd, &message, flags);
+  const bool plain = !request.message && message.msg_iovlen == 1;  // the cheaper call will do
+  const auto send = [&] {
+    if (sleep == Sleep::never) return sys::sendmsg(fd, &message, flags);
+    if (!plain) return sys::blocking_sendmsg(fd, &message, flags);
+    return sys::blocking_send(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags);
+  };
+  const long sent = send();
   if (sent >= 0) {
     count(totals.kernel_ops_out);
     count(totals.kernel_bytes_out, static_cast<uint64_t>(sent));

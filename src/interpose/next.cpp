@@ -63,7 +63,7 @@ void find(Function*& function, const char* name) {
 }
 
 void hand_down() {
-  sys::next = {next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait};
+  sys::next = {next.recv, next.send, next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait};
 #define SHUNT_KERNEL(name, ...) calls::kernel.name.function = next.name;
 #include "calls/kernel.def"
 #undef SHUNT_KERNEL

@@ -23,6 +23,16 @@ long call(Result (*function)(Parameters...), long number, Arguments... arguments
 
 }  // namespace
 
+long blocking_recv(int fd, void* data, size_t bytes, int flags) {
+  if (!next.recv) return sys::recv(fd, data, bytes, flags);
+  return call(next.recv, SYS_recvfrom, fd, data, bytes, flags);
+}
+
+long blocking_send(int fd, const void* data, size_t bytes, int flags) {
+  if (!next.send) return sys::send(fd, data, bytes, flags);
+  return call(next.send, SYS_sendto, fd, data, bytes, flags);
+}
+
 long blocking_recvmsg(int fd, msghdr* message, int flags) {
   return call(next.recvmsg, SYS_recvmsg, fd, message, flags);
 }

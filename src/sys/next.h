@@ -10,6 +10,8 @@
 namespace shunt::sys {
 
 struct Next {
+  ssize_t (*recv)(int, void*, size_t, int);
+  ssize_t (*send)(int, const void*, size_t, int);
   ssize_t (*recvmsg)(int, msghdr*, int);
   ssize_t (*sendmsg)(int, const msghdr*, int);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
@@ -17,6 +19,8 @@ struct Next {
 };
 extern Next next;  // filled once by the interposition floor
 
+long blocking_recv(int fd, void* data, size_t bytes, int flags);
+long blocking_send(int fd, const void* data, size_t bytes, int flags);
 long blocking_recvmsg(int fd, msghdr* message, int flags);
 long blocking_sendmsg(int fd, const msghdr* message, int flags);
 long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);

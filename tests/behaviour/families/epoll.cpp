@@ -120,7 +120,25 @@ BEHAVIOUR{.name = "edge_triggered_registration_tells_what_is_there",
                 CHECK_EQ(set.wait_one(1000), EPOLLIN | EPOLLOUT);
                 CHECK_EQ(set.wait_one(10), 0U);
                 tell_peer();
-              }};
+              },
+          .limit = kByUpgrades};
+
+// unix_shutdown: sk_state_change() wakes the waiters of the socket itself.
+BEHAVIOUR{.name = "edge_triggered_registration_tells_of_an_own_shutdown",
+          .server = [](int fd) { write_when_asked(fd, 1); },
+          .client =
+              [](int fd) {
+                const Set set;
+                ask_for_byte();
+                set.add(fd, EPOLLIN | EPOLLET);
+                CHECK_EQ(set.wait_one(1000), EPOLLIN);
+                CHECK_EQ(set.wait_one(10), 0U);
+                CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
+                CHECK_EQ(set.wait_one(1000), EPOLLIN);
+                CHECK_EQ(set.wait_one(10), 0U);
+                tell_peer();
+              },
+          .limit = kByUpgrades};
 
 BEHAVIOUR{.name = "one_shot_tells_once_until_rearmed",
           .server = [](int fd) { write_when_asked(fd, 2); },
