@@ -17,17 +17,14 @@ constexpr uint64_t kKernelLookUs = 2;  // while spinning, the kernel is asked th
 constexpr uint64_t kLongestSliceNs = 20'000'000;
 constexpr uint64_t kLongestSleepNs = 1'000'000 * kNsPerSecond;  // a millisecond count in an int must hold it
 
-bool all_on_ring(const Connection& c) {
-  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
-         c.in->stage.load(std::memory_order_acquire) == Stage::ring;
-}
-
 // What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is
 // a bell and writability says nothing.
 uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
   const Connection& c = *r.connection;
   uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
-  if (!all_on_ring(c)) edges |= kernel_bits & EPOLLIN;
+  const bool in_on_ring = c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
+                          c.in->stage.load(std::memory_order_acquire) == Stage::ring;
+  if (!in_on_ring) edges |= kernel_bits & EPOLLIN;
   if (c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) edges |= kernel_bits & EPOLLOUT;
   return edges;
 }
@@ -120,6 +117,7 @@ bool SetWait::accept_tagged(epoll_event& event) {
     r->fired = (r->events & EPOLLONESHOT) != 0;
     return true;
   }
+  if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) return forget_in_kernel(*r), false;
   r->ended = r->ended || (event.events & kEnds) != 0;
   r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
   heat_up(*r);

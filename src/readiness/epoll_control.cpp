@@ -61,7 +61,7 @@ void unlink(Registration& r) {
 void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
-  r.fired = r.ended = r.kicked = false;
+  r.fired = false;
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)
@@ -99,6 +99,8 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->fd = r->handle = fd;
     r->heat.store(Heat::cold, std::memory_order_relaxed);
     r->reported = r->looked = {};
+    r->ended = r->kicked = false;
+    r->asked = 0;
     r->pass = set->pass;
     note_request(*r, *event);
     const bool tagged = gets_channel(connection);
@@ -118,6 +120,43 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
   return 0;
 }
 
+// Under both locks, not nested. The kernel's registration stays as it is.
+void fall_asleep(EpollSet& set, Registration& r) {
+  take_fresh(set);
+  if (r.heat.load(std::memory_order_relaxed) == Heat::hot) cool(set, r);
+  r.mode.store(Mode::dormant, std::memory_order_relaxed);
+  set.tagged.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// EPOLL_CTL_ADD of what was deleted a moment ago. False: there is nothing dormant, or it does not serve.
+bool awake(EpollSet& set, int fd, const epoll_event& event, Connection& connection) {
+  if (!connection.registrations.load(std::memory_order_relaxed)) return false;
+  Locked registry(registry_lock);
+  Registration* r = registry.nested() ? nullptr : find(connection, set, fd);
+  if (!r || r->mode.load(std::memory_order_relaxed) != Mode::dormant) return false;
+  {
+    Locked lock(set.lock);
+    if (lock.nested()) return false;
+    r->handle = fd;
+    r->events = event.events;
+    r->mode.store(Mode::tagged, std::memory_order_relaxed);
+    if (r->asked == 0 || reason_to_leave(&set, event) != Reason::none || !kernel_serves(*r)) {
+      r->mode.store(Mode::dormant, std::memory_order_relaxed);
+      forget_in_kernel(*r);
+      unlink(*r);
+      return false;
+    }
+    r->pass = set.pass;
+    r->reported = r->looked = {};
+    note_request(*r, event);
+    set.tagged.fetch_add(1, std::memory_order_relaxed);
+    heat_up(*r);
+  }
+  registry.release();
+  hand_over(set);
+  return true;
+}
+
 long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
   Locked registry(registry_lock);
   Registration* r = find(connection, set, fd);
@@ -127,16 +166,21 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   }
   Locked lock(set.lock);
   registry.release();
+  if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
+    return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : -ENOENT;
   const uint32_t old_events = r->events;
   const uint64_t old_data = r->data;
   r->handle = fd;
   r->events = event->events;
   r->data = event->data.u64;
-  const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
-  if (result != 0) {
-    r->events = old_events;
-    r->data = old_data;
-    return result;
+  if (!kernel_serves(*r)) {
+    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
+    if (result != 0) {
+      r->events = old_events;
+      r->data = old_data;
+      return result;
+    }
+    r->ended = r->kicked = false;
   }
   note_request(*r, *event);
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
@@ -154,6 +198,10 @@ long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
     return kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
   }
   Locked lock(set.lock);
+  const bool stays = !registry.nested() && !lock.nested() && kernel_serves(*r) &&
+                     reason_to_leave(&set, {}) == Reason::none;
+  if (stays) return fall_asleep(set, *r), 0;
+  if (r->mode.load(std::memory_order_relaxed) == Mode::dormant && r->asked != 0) return -ENOENT;
   const long result = kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
   if (result != 0) return result;
   // A handler inside its own thread's change of the lists: the record stays, silent, until the descriptor is closed.
@@ -193,6 +241,7 @@ long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
   if (!connection || !understood) return kernel_control(epoll_fd, operation, fd, event);
   SetUse set(epoll_fd);
   if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
+  if (operation == EPOLL_CTL_ADD && set && awake(*set, fd, *event, *connection)) return 0;
   if (operation == EPOLL_CTL_ADD) return add(set ? &*set : nullptr, epoll_fd, fd, event, *connection);
   if (!set) return kernel_control(epoll_fd, operation, fd, event);
   return operation == EPOLL_CTL_MOD ? modify(*set, epoll_fd, fd, event, *connection)
@@ -259,7 +308,9 @@ void readiness_demoted(Connection& connection) {
   Locked registry(registry_lock);
   for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
     Locked lock(r->set->lock);
-    if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) switch_to_native(*r);
+    const Mode mode = r->mode.load(std::memory_order_relaxed);
+    if (mode == Mode::tagged) switch_to_native(*r);
+    if (mode == Mode::dormant) forget_in_kernel(*r);
   }
 }
 

@@ -25,6 +25,11 @@ void leave_all(EpollSet& set, Reason reason) {
       for (Registration* r = set.members; r && fd < 0; r = r->next_of_set) {
         if (r->pass == pass) continue;
         r->pass = pass;
+        if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) {
+          Locked lock(set.lock);
+          forget_in_kernel(*r);
+          continue;
+        }
         fd = r->handle;
         expected = r->connection;
       }
@@ -72,7 +77,11 @@ void settle_inherited(EpollSet& set) {
   if (!set.emptied.exchange(true, std::memory_order_relaxed)) leave_all(set, Reason::epoll_inherited);
 }
 
-void readiness_before_fork() { held_for_fork = registry_lock.lock() == FamilyLock::Held::taken; }
+// What both will share is as the program left it.
+void readiness_before_fork() {
+  held_for_fork = registry_lock.lock() == FamilyLock::Held::taken;
+  if (held_for_fork) forget_dormant_in_kernel();
+}
 
 void readiness_after_fork_in_parent() {
   if (held_for_fork) registry_lock.unlock();

@@ -21,7 +21,9 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
     event.data.u64 = r.events & EPOLLONESHOT ? tag_of(r) : r.data;
   } else {
     event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (r.events & (EPOLLPRI | kKernelsOwn));
-    if ((r.events & kWritable) || kick == Kick::yes) event.events |= EPOLLOUT;
+    // Once asked for, it stays: a loop that wants to write now will want it again.
+    const bool stays = (r.asked & EPOLLOUT) && !r.kicked;
+    if ((r.events & kWritable) || kick == Kick::yes || stays) event.events |= EPOLLOUT;
     event.data.u64 = tag_of(r);
   }
   return event;
@@ -30,10 +32,29 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
 }  // namespace
 
 long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
-  if (operation == EPOLL_CTL_MOD)
+  if (operation != EPOLL_CTL_ADD)
     if (Pin pin(r.fd); r.fd != r.handle || !pin || &*pin != r.connection) return -EBADF;
   epoll_event event = kernel_event(r, kick);
-  return sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
+  const long result = sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
+  if (result == 0) r.asked = operation == EPOLL_CTL_DEL ? 0 : event.events;
+  return result;
+}
+
+bool all_on_ring(const Connection& c) {
+  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
+         c.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
+         c.in->stage.load(std::memory_order_acquire) == Stage::ring;
+}
+
+bool kernel_serves(const Registration& r) {
+  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || !all_on_ring(*r.connection)) return false;
+  return r.asked == kernel_event(r, Kick::no).events;
+}
+
+void forget_in_kernel(Registration& r) {
+  if (r.asked == 0) return;
+  if (const int epoll_fd = descriptor_of(*r.set); epoll_fd >= 0) tell_kernel(r, epoll_fd, EPOLL_CTL_DEL, Kick::no);
+  r.asked = 0;
 }
 
 void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {

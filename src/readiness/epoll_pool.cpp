@@ -138,6 +138,15 @@ Registration* registration_of(uint64_t tag, const EpollSet& set) {
   return found.set == &set && tag_of(found) == tag ? &found : nullptr;
 }
 
+void forget_dormant_in_kernel() {
+  Locked pool(set_pool_lock);
+  for_each_set([](EpollSet& set) {
+    Locked lock(set.lock);
+    for (Registration* r = set.members; r; r = r->next_of_set)
+      if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) forget_in_kernel(*r);
+  });
+}
+
 // The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
 // held.
 void reset_sets_in_child() {

@@ -15,6 +15,7 @@ enum class Mode : uint8_t {
   unused,  // this record is free
   native,  // what the program asked for: the kernel's answers are right
   tagged,  // bells and hang-ups, edge triggered, with a tag for data: answers come from memory
+  dormant,  // the program's ended; the kernel's, a tagged one, is kept because loops like to come back (if `asked`)
 };
 
 // When a registration is looked at.
@@ -44,8 +45,9 @@ struct Registration {
   uint32_t events;  // the program's
   uint64_t data;    // the program's
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
-  bool ended;       // the kernel has told of a hang-up: an edge, so it will not tell again
+  bool ended;       // the kernel has told of a hang-up: an edge, so it tells again only if it is asked again
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
+  uint32_t asked;   // the events that the kernel was last told; 0: it has no registration
   Glance reported;  // of an edge-triggered one: the state last reported
   Glance looked;    // the state last looked at
   Registration* hot_next;
@@ -107,6 +109,7 @@ uint64_t tag_of(const Registration& registration);
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 
+void forget_dormant_in_kernel();  // in all sets; under registry_lock
 void reset_sets_in_child();
 
 // ---- heat (epoll_heat.cpp)
@@ -135,6 +138,12 @@ void hand_over(EpollSet& set);
 enum class Kick : uint8_t { no, yes };
 // −EBADF also if a change would meet another file, because the number it was registered by has been closed.
 long tell_kernel(Registration& registration, int epoll_fd, int operation, Kick kick);
+// Both directions on the ring: whatever the kernel says of the socket's bytes is about bells.
+bool all_on_ring(const Connection& connection);
+// True if the kernel need not hear of the present request: what it holds serves it as well.
+bool kernel_serves(const Registration& registration);
+// Ends the kernel's registration of a dormant one.
+void forget_in_kernel(Registration& registration);
 void switch_to_tagged(Registration& registration, int epoll_fd, Kick kick);
 void switch_to_native(Registration& registration);
 int descriptor_of(EpollSet& set);  // −1: none is open
