@@ -21,7 +21,6 @@ constexpr int kNotUpgraded = 3;
 struct Plan {
   Setting setting;
   uint64_t connections = 10'000;  // of cycles
-  uint64_t echoes = 20'000;       // of readiness
   int pairs = 3;
   int spinners = 0;
   bool json = false;
@@ -91,8 +90,8 @@ std::string title(const Plan& plan) {
       text = fmt::format("connect, 64-byte request and reply, close, {} times", task.count);
       break;
     case Workload::readiness:
-      text = fmt::format("echo of {} bytes on {} hot beside {} idle connections, {} triggered, {} echoes",
-                         task.size_bytes, task.hot, task.idle, task.edge ? "edge" : "level", task.count);
+      text = fmt::format("echo of {} bytes on {} hot beside {} idle connections, {} triggered, {:g} s", task.size_bytes,
+                         task.hot, task.idle, task.edge ? "edge" : "level", task.seconds);
       break;
   }
   const std::vector<int>& cpus = plan.setting.cpus;
@@ -262,17 +261,14 @@ void add_options(CLI::App& app, Plan& plan) {
   readiness->add_option("--size", task.size_bytes, "bytes of an echo")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
-  readiness->add_option("--count", plan.echoes, "echoes, all hot connections together")
+  readiness->add_option("--seconds", task.seconds, "how long to echo")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   readiness->add_option("--idle-seconds", task.idle_seconds, "rest, and measure the CPU time of it")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   readiness->add_flag("--edge", task.edge, "edge triggered");
-  readiness->callback([&plan] {
-    plan.setting.task.workload = Workload::readiness;
-    plan.setting.task.count = plan.echoes;
-  });
+  readiness->callback([&task] { task.workload = Workload::readiness; });
   for (CLI::App* one : {pingpong, oneway, cycles, readiness}) one->fallthrough();
   app.require_subcommand(1);
 }

@@ -24,7 +24,6 @@ constexpr int kEventsAtOnce = 128;
 constexpr uint64_t kSpareDescriptors = 64;
 constexpr size_t kBatch = 64;  // connections warmed up together
 constexpr int kWarmUps = 10;   // echoes of each connection: more than the writes that an upgrade waits for
-constexpr uint64_t kLeastRounds = 100;
 constexpr auto kSettle = std::chrono::milliseconds(500);
 
 void watch(int set, int fd, uint32_t events) {
@@ -115,16 +114,24 @@ void drive_hot(const Task& task) {
 
   // The idle ones were connected first: they have been quiet for longest.
   const std::span<const int> hot = std::span(all).subspan(task.idle);
-  std::vector<double> samples_ns(std::max(kLeastRounds, task.count / task.hot));
-  for (size_t i = 0; i < samples_ns.size() / 10; ++i) round_of(hot, message);
+  std::vector<double> samples_ns;
+  const auto drive_for = [&](double seconds) {
+    samples_ns.clear();
+    Clock::time_point before = Clock::now();
+    for (const Clock::time_point end =
+             before + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+         before < end;) {
+      round_of(hot, message);
+      const Clock::time_point after = Clock::now();
+      samples_ns.push_back(std::chrono::duration<double, std::nano>(after - before).count() /
+                           static_cast<double>(task.hot));
+      before = after;
+    }
+  };
+  // A wait learns from those before it: what it costs is known only after a while.
+  drive_for(task.seconds / 4);
   const Clock::time_point start = Clock::now();
-  Clock::time_point before = start;
-  for (double& sample : samples_ns) {
-    round_of(hot, message);
-    const Clock::time_point after = Clock::now();
-    sample = std::chrono::duration<double, std::nano>(after - before).count() / static_cast<double>(task.hot);
-    before = after;
-  }
+  drive_for(task.seconds);
   const double elapsed_s = std::chrono::duration<double>(Clock::now() - start).count();
   Result result = summary_of(samples_ns, elapsed_s / static_cast<double>(task.hot), task.size_bytes);
   result.memory_bytes = memory;

@@ -13,8 +13,8 @@ enum class Workload { pingpong, oneway, cycles, readiness };
 struct Task {
   Workload workload = Workload::pingpong;
   uint64_t size_bytes = 64;  // of one message, both ways
-  uint64_t count = 100'000;  // round trips (pingpong, readiness), connections (cycles)
-  double seconds = 1.0;      // how long to send (oneway)
+  uint64_t count = 100'000;  // round trips (pingpong), connections (cycles)
+  double seconds = 1.0;      // how long to send (oneway) or echo (readiness)
   uint64_t idle = 0;         // connections without traffic (readiness)
   uint64_t hot = 1;          // connections with one message on its way each (readiness)
   double idle_seconds = 0;   // how long everything rests afterwards (readiness); 0: not at all
