@@ -34,19 +34,24 @@ struct Figure {
   bool less_is_better;
 };
 
-std::vector<Figure> figures_of(Workload workload) {
+std::vector<Figure> figures_of(const Task& task) {
   const Figure median{"median", "ns", &Result::median_ns, true};
   const Figure p99{"p99", "ns", &Result::p99_ns, true};
   const Figure rate{"messages", "/s", &Result::messages_per_s, false};
   const Figure bytes{"bytes", "MB/s", &Result::bytes_per_s, false};
   const Figure connections{"connections", "/s", &Result::messages_per_s, false};
-  switch (workload) {
+  const Figure idle_cpu{"idle CPU", "us/s", &Result::idle_cpu_us_per_s, true};
+  const Figure memory{"memory", "B each", &Result::memory_bytes, true};
+  switch (task.workload) {
     case Workload::pingpong:
       return {median, p99};
     case Workload::oneway:
       return {rate, bytes};
     case Workload::cycles:
       return {median, p99, connections};
+    case Workload::readiness:
+      if (task.idle_seconds <= 0) return {median, p99, memory};
+      return {median, p99, memory, idle_cpu};
   }
   return {};
 }
@@ -84,6 +89,10 @@ std::string title(const Plan& plan) {
     case Workload::cycles:
       text = fmt::format("connect, 64-byte request and reply, close, {} times", task.count);
       break;
+    case Workload::readiness:
+      text = fmt::format("echo of {} bytes on {} hot beside {} idle connections, {} triggered, {:g} s", task.size_bytes,
+                         task.hot, task.idle, task.edge ? "edge" : "level", task.seconds);
+      break;
   }
   const std::vector<int>& cpus = plan.setting.cpus;
   text +=
@@ -92,9 +101,10 @@ std::string title(const Plan& plan) {
   return text + fmt::format("; medians of {} interleaved pairs", plan.pairs);
 }
 
-bool upgraded(const std::vector<Trial>& trials) {
-  return !trials.empty() && std::all_of(trials.begin(), trials.end(), [](const Trial& trial) {
-    return trial.server.upgraded > 0 && trial.client.upgraded > 0 && trial.server.ring_bytes > 0 &&
+bool upgraded(const Task& task, const std::vector<Trial>& trials) {
+  const uint64_t least = task.workload == Workload::readiness ? task.idle + task.hot : 1;
+  return !trials.empty() && std::all_of(trials.begin(), trials.end(), [least](const Trial& trial) {
+    return trial.server.upgraded >= least && trial.client.upgraded >= least && trial.server.ring_bytes > 0 &&
            trial.client.ring_bytes > 0;
   });
 }
@@ -125,7 +135,7 @@ void print_proof(const char* name, const EndReport& end, size_t runs) {
 void print_table(const Plan& plan, const std::vector<Trial>& kernel, const std::vector<Trial>& shunt) {
   fmt::print("{}\n\n", title(plan));
   fmt::print("  {:<12} {:>18} {:>18} {:>12}\n", "", "kernel", "shunt", "gain");
-  for (const Figure& figure : figures_of(plan.setting.task.workload)) {
+  for (const Figure& figure : figures_of(plan.setting.task)) {
     const double before = median_of(kernel, figure.field);
     const double after = median_of(shunt, figure.field);
     const double gain = figure.less_is_better ? before / after : after / before;
@@ -133,6 +143,10 @@ void print_table(const Plan& plan, const std::vector<Trial>& kernel, const std::
                shunt.empty() ? "-" : shown(figure, after), shunt.empty() ? "-" : fmt::format("{:.2f} x", gain));
   }
   if (shunt.empty()) return;
+  if (plan.setting.task.workload == Workload::readiness) {
+    fmt::print("  beyond the kernel's: {} bytes of memory per connection\n",
+               with_commas(median_of(shunt, &Result::memory_bytes) - median_of(kernel, &Result::memory_bytes)));
+  }
   fmt::print("\nproof, from what both ends reported at exit\n");
   print_proof("server", total_of(shunt, &Trial::server), shunt.size());
   print_proof("client", total_of(shunt, &Trial::client), shunt.size());
@@ -150,6 +164,8 @@ nlohmann::json json_of(const std::vector<Trial>& trials) {
                     {"p99_ns", trial.result.p99_ns},
                     {"messages_per_s", trial.result.messages_per_s},
                     {"bytes_per_s", trial.result.bytes_per_s},
+                    {"idle_cpu_us_per_s", trial.result.idle_cpu_us_per_s},
+                    {"memory_bytes", trial.result.memory_bytes},
                     {"server", json_of(trial.server)},
                     {"client", json_of(trial.client)}});
   }
@@ -157,18 +173,21 @@ nlohmann::json json_of(const std::vector<Trial>& trials) {
           {"p99_ns", median_of(trials, &Result::p99_ns)},
           {"messages_per_s", median_of(trials, &Result::messages_per_s)},
           {"bytes_per_s", median_of(trials, &Result::bytes_per_s)},
+          {"idle_cpu_us_per_s", median_of(trials, &Result::idle_cpu_us_per_s)},
+          {"memory_bytes", median_of(trials, &Result::memory_bytes)},
           {"runs", runs}};
 }
 
 void print_json(const Plan& plan, const std::vector<Trial>& kernel, const std::vector<Trial>& shunt) {
   const Task& task = plan.setting.task;
-  nlohmann::json out = {{"title", title(plan)},      {"size_bytes", task.size_bytes}, {"count", task.count},
-                        {"cpus", plan.setting.cpus}, {"spinners", plan.spinners},     {"pairs", plan.pairs},
-                        {"kernel", json_of(kernel)}};
+  nlohmann::json out = {
+      {"title", title(plan)},      {"size_bytes", task.size_bytes}, {"count", task.count}, {"cpus", plan.setting.cpus},
+      {"spinners", plan.spinners}, {"pairs", plan.pairs},           {"idle", task.idle},   {"hot", task.hot},
+      {"kernel", json_of(kernel)}};
   if (!shunt.empty()) {
     out["shunt"] = json_of(shunt);
-    out["upgraded"] = upgraded(shunt);
-    for (const Figure& figure : figures_of(task.workload)) {
+    out["upgraded"] = upgraded(task, shunt);
+    for (const Figure& figure : figures_of(task)) {
       const double before = median_of(kernel, figure.field);
       const double after = median_of(shunt, figure.field);
       out["gain"][figure.name] = figure.less_is_better ? before / after : after / before;
@@ -187,7 +206,8 @@ int measure(const Plan& plan) {
   }
   plan.json ? print_json(plan, kernel, shunt) : print_table(plan, kernel, shunt);
   // A connection that lives for one request is meant to stay on the kernel.
-  if (plan.kernel_only || plan.setting.task.workload == Workload::cycles || upgraded(shunt)) return 0;
+  if (plan.kernel_only || plan.setting.task.workload == Workload::cycles || upgraded(plan.setting.task, shunt))
+    return 0;
   fmt::print(stderr, "shunt_bench: not every preloaded run was upgraded on both ends; its figures are not Shunt's\n");
   return kNotUpgraded;
 }
@@ -232,7 +252,24 @@ void add_options(CLI::App& app, Plan& plan) {
     plan.setting.task.workload = Workload::cycles;
     plan.setting.task.count = plan.connections;
   });
-  for (CLI::App* one : {pingpong, oneway, cycles}) one->fallthrough();
+  CLI::App* readiness =
+      app.add_subcommand("readiness", "one epoll set with many connections, of which few have traffic");
+  readiness->add_option("--idle", task.idle, "connections without traffic")->capture_default_str();
+  readiness->add_option("--hot", task.hot, "connections with an echo on its way")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  readiness->add_option("--size", task.size_bytes, "bytes of an echo")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  readiness->add_option("--seconds", task.seconds, "how long to echo")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  readiness->add_option("--idle-seconds", task.idle_seconds, "rest, and measure the CPU time of it")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  readiness->add_flag("--edge", task.edge, "edge triggered");
+  readiness->callback([&task] { task.workload = Workload::readiness; });
+  for (CLI::App* one : {pingpong, oneway, cycles, readiness}) one->fallthrough();
   app.require_subcommand(1);
 }
 

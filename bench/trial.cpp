@@ -25,6 +25,7 @@ namespace shunt::bench {
 namespace {
 
 constexpr std::string_view kRoleFlag = "--as";
+constexpr int kRoleArguments = 13;
 constexpr int kReadyFd = 3;  // of the server
 constexpr unsigned kSpinnerLife_s = 600;
 
@@ -62,6 +63,10 @@ std::vector<std::string> arguments_of(const Task& task, std::string_view role) {
           std::to_string(task.size_bytes),
           std::to_string(task.count),
           std::to_string(task.seconds),
+          std::to_string(task.idle),
+          std::to_string(task.hot),
+          std::to_string(task.idle_seconds),
+          std::to_string(static_cast<int>(task.edge)),
           task.socket_path,
           task.result_path};
 }
@@ -140,7 +145,9 @@ Result result_in(const std::string& path) {
   return {.median_ns = json.at("median_ns").get<double>(),
           .p99_ns = json.at("p99_ns").get<double>(),
           .messages_per_s = json.at("messages_per_s").get<double>(),
-          .bytes_per_s = json.at("bytes_per_s").get<double>()};
+          .bytes_per_s = json.at("bytes_per_s").get<double>(),
+          .idle_cpu_us_per_s = json.at("idle_cpu_us_per_s").get<double>(),
+          .memory_bytes = json.at("memory_bytes").get<double>()};
 }
 
 }  // namespace
@@ -168,13 +175,17 @@ Trial run_trial(const Setting& asked, Mode mode) {
 }
 
 std::optional<int> run_role(int argc, char** argv) {
-  if (argc != 9 || argv[1] != kRoleFlag) return std::nullopt;
+  if (argc != kRoleArguments || argv[1] != kRoleFlag) return std::nullopt;
   const Task task{.workload = static_cast<Workload>(std::atoi(argv[3])),
                   .size_bytes = std::strtoull(argv[4], nullptr, 10),
                   .count = std::strtoull(argv[5], nullptr, 10),
                   .seconds = std::atof(argv[6]),
-                  .socket_path = argv[7],
-                  .result_path = argv[8]};
+                  .idle = std::strtoull(argv[7], nullptr, 10),
+                  .hot = std::strtoull(argv[8], nullptr, 10),
+                  .idle_seconds = std::atof(argv[9]),
+                  .edge = std::atoi(argv[10]) != 0,
+                  .socket_path = argv[11],
+                  .result_path = argv[12]};
   return std::string_view(argv[2]) == "server" ? run_server(task, kReadyFd) : run_client(task);
 }
 

@@ -4,18 +4,17 @@
 
 #include <fmt/core.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <vector>
+
+#include "readiness.h"
+#include "sockets.h"
 
 namespace shunt::bench {
 namespace {
@@ -26,74 +25,7 @@ constexpr size_t kReceiveBytes = size_t{1} << 18;  // oneway: what one read asks
 constexpr uint64_t kMostWarmUps = 2000;
 constexpr int kGreetings = 16;  // oneway: short messages both ways before it, as programs introduce themselves
 
-[[noreturn]] void die(const char* what) {
-  std::perror(what);
-  std::exit(1);
-}
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) die("socket path too long");
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  return address;
-}
-
-int listening_socket(const std::string& path) {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_un address = address_of(path);
-  if (fd < 0 || ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) die("bind");
-  if (::listen(fd, 16) != 0) die("listen");
-  return fd;
-}
-
-int connected_socket(const std::string& path) {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_un address = address_of(path);
-  if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) die("connect");
-  return fd;
-}
-
-void write_all(int fd, const std::vector<char>& data, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t n = ::write(fd, data.data() + done, bytes - done);
-    if (n < 0 && errno != EINTR) die("write");
-    if (n > 0) done += static_cast<size_t>(n);
-  }
-}
-
-// False at a clean end before the first byte.
-bool read_all(int fd, std::vector<char>& data, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t n = ::read(fd, data.data() + done, bytes - done);
-    if (n < 0 && errno != EINTR) die("read");
-    if (n == 0) {
-      if (done == 0) return false;
-      die("read: end in the middle of a message");
-    }
-    if (n > 0) done += static_cast<size_t>(n);
-  }
-  return true;
-}
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-void store(const Task& task, const Result& result) {
-  std::ofstream(task.result_path) << nlohmann::json{{"median_ns", result.median_ns},
-                                                    {"p99_ns", result.p99_ns},
-                                                    {"messages_per_s", result.messages_per_s},
-                                                    {"bytes_per_s", result.bytes_per_s}};
-}
-
-Result summary_of(std::vector<double>& samples_ns, double elapsed_s, uint64_t size_bytes) {
-  std::sort(samples_ns.begin(), samples_ns.end());
-  const size_t last = samples_ns.size() - 1;
-  const double per_second = static_cast<double>(samples_ns.size()) / elapsed_s;
-  return {.median_ns = samples_ns[samples_ns.size() / 2],
-          .p99_ns = samples_ns[std::min(last, samples_ns.size() * 99 / 100)],
-          .messages_per_s = per_second,
-          .bytes_per_s = per_second * static_cast<double>(size_bytes)};
-}
 
 void echo_until_end(int fd, size_t size_bytes) {
   std::vector<char> message(size_bytes);
@@ -175,10 +107,33 @@ int accept_one(int listener) {
 
 }  // namespace
 
+Result summary_of(std::vector<double>& samples_ns, double elapsed_s, uint64_t size_bytes) {
+  std::sort(samples_ns.begin(), samples_ns.end());
+  const size_t last = samples_ns.size() - 1;
+  const double per_second = static_cast<double>(samples_ns.size()) / elapsed_s;
+  return {.median_ns = samples_ns[samples_ns.size() / 2],
+          .p99_ns = samples_ns[std::min(last, samples_ns.size() * 99 / 100)],
+          .messages_per_s = per_second,
+          .bytes_per_s = per_second * static_cast<double>(size_bytes)};
+}
+
+void store(const Task& task, const Result& result) {
+  std::ofstream(task.result_path) << nlohmann::json{{"median_ns", result.median_ns},
+                                                    {"p99_ns", result.p99_ns},
+                                                    {"messages_per_s", result.messages_per_s},
+                                                    {"bytes_per_s", result.bytes_per_s},
+                                                    {"idle_cpu_us_per_s", result.idle_cpu_us_per_s},
+                                                    {"memory_bytes", result.memory_bytes}};
+}
+
 int run_server(const Task& task, int ready_fd) {
   const int listener = listening_socket(task.socket_path);
   if (::write(ready_fd, "r", 1) != 1) die("ready");
   ::close(ready_fd);
+  if (task.workload == Workload::readiness) {
+    serve_many(task, listener);
+    return 0;
+  }
   const uint64_t connections = task.workload == Workload::cycles ? task.count : 1;
   for (uint64_t i = 0; i < connections; ++i) {
     const int fd = accept_one(listener);
@@ -191,6 +146,8 @@ int run_server(const Task& task, int ready_fd) {
         break;
       case Workload::cycles:
         echo_until_end(fd, kRequestBytes);
+        break;
+      case Workload::readiness:
         break;
     }
     ::close(fd);
@@ -208,6 +165,9 @@ int run_client(const Task& task) {
       break;
     case Workload::cycles:
       cycles(task);
+      break;
+    case Workload::readiness:
+      drive_hot(task);
       break;
   }
   return 0;
