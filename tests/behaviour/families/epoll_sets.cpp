@@ -4,8 +4,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <set>
 #include <thread>
 #include <vector>
@@ -168,6 +170,79 @@ BEHAVIOUR{.name = "forget_what_is_closed",
                 CHECK(wait(set, 1000) == std::multiset<int>{second});
                 tell_peer();
               }};
+
+// Loops that wait for one direction at a time delete and add at every turn.
+BEHAVIOUR{.name = "forget_what_is_deleted_until_it_is_added",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 3; ++i) {
+                  await_peer();
+                  write_all(fd, "x");
+                  tell_peer();
+                }
+                await_peer();
+                ::close(fd);
+                tell_peer();
+              },
+          .client =
+              [](int fd) {
+                const int set = ::epoll_create1(0);
+                add(set, fd, EPOLLIN);
+                epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+                for (int i = 0; i < 4; ++i) {
+                  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), -1);
+                  CHECK_EQ(errno, EEXIST);
+                  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr), 0);
+                  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr), -1);
+                  CHECK_EQ(errno, ENOENT);
+                  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_MOD, fd, &event), -1);
+                  CHECK_EQ(errno, ENOENT);
+                  tell_peer();
+                  await_peer();
+                  CHECK(wait(set, 20).empty());
+                  add(set, fd, EPOLLOUT);
+                  CHECK(wait(set, 1000) == std::multiset<int>{fd});
+                  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr), 0);
+                  add(set, fd, EPOLLIN | (i == 1 ? EPOLLET : 0U));
+                  CHECK(wait(set, 1000) == std::multiset<int>{fd});
+                  if (i < 3) CHECK_EQ(read_exactly(fd, 1), "x");
+                  CHECK(i == 3 || wait(set, 0).empty());
+                }
+                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_MOD, fd, &event), 0);
+                epoll_event ended{};
+                CHECK_EQ(::epoll_wait(set, &ended, 1, 1000), 1);
+                CHECK_EQ(ended.events, uint32_t{EPOLLIN | EPOLLHUP});
+              }};
+
+// What was deleted before the fork is the kernel's business alone: parent and child share the set, and either may add.
+BEHAVIOUR{.name = "deleted_before_a_fork_can_be_added_by_the_child",
+          .server =
+              [](int fd) {
+                await_peer();
+                write_all(fd, "x");
+                tell_peer();
+                await_peer();
+              },
+          .client =
+              [](int fd) {
+                const int set = ::epoll_create1(0);
+                add(set, fd, EPOLLIN);
+                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_DEL, fd, nullptr), 0);
+                const pid_t child = ::fork();
+                CHECK(child >= 0);
+                if (child == 0) {
+                  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+                  ::_exit(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : 1);
+                }
+                int status = -1;
+                CHECK_EQ(::waitpid(child, &status, 0), child);
+                CHECK_EQ(status, 0);
+                tell_peer();
+                await_peer();
+                CHECK(wait(set, 1000) == std::multiset<int>{fd});
+                tell_peer();
+              },
+          .leaves_ring = true};
 
 // "A registration lives as long as the open file description": a duplicate keeps it.
 BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open",
