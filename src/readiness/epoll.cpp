@@ -22,9 +22,7 @@ constexpr uint64_t kLongestSleepNs = 1'000'000 * kNsPerSecond;  // a millisecond
 uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
   const Connection& c = *r.connection;
   uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
-  const bool in_on_ring = c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
-                          c.in->stage.load(std::memory_order_acquire) == Stage::ring;
-  if (!in_on_ring) edges |= kernel_bits & EPOLLIN;
+  if (!incoming_on_ring(c)) edges |= kernel_bits & EPOLLIN;
   if (c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) edges |= kernel_bits & EPOLLOUT;
   return edges;
 }

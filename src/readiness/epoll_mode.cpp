@@ -40,14 +40,15 @@ long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
   return result;
 }
 
-bool all_on_ring(const Connection& c) {
+bool incoming_on_ring(const Connection& c) {
   return c.side->in_flow.load(std::memory_order_relaxed) == Flow::ring &&
-         c.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
          c.in->stage.load(std::memory_order_acquire) == Stage::ring;
 }
 
 bool kernel_serves(const Registration& r) {
-  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || !all_on_ring(*r.connection)) return false;
+  const Connection& c = *r.connection;
+  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || !incoming_on_ring(c)) return false;
+  if (c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) return false;
   return r.asked == kernel_event(r, Kick::no).events;
 }
 

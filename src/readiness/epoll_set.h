@@ -12,9 +12,9 @@ struct EpollSet;
 
 // What the kernel's registration holds.
 enum class Mode : uint8_t {
-  unused,  // this record is free
-  native,  // what the program asked for: the kernel's answers are right
-  tagged,  // bells and hang-ups, edge triggered, with a tag for data: answers come from memory
+  unused,   // this record is free
+  native,   // what the program asked for: the kernel's answers are right
+  tagged,   // bells and hang-ups, edge triggered, with a tag for data: answers come from memory
   dormant,  // the program's ended; the kernel's, a tagged one, is kept because loops like to come back (if `asked`)
 };
 
@@ -138,8 +138,8 @@ void hand_over(EpollSet& set);
 enum class Kick : uint8_t { no, yes };
 // −EBADF also if a change would meet another file, because the number it was registered by has been closed.
 long tell_kernel(Registration& registration, int epoll_fd, int operation, Kick kick);
-// Both directions on the ring: whatever the kernel says of the socket's bytes is about bells.
-bool all_on_ring(const Connection& connection);
+// The kernel's readability is about bells.
+bool incoming_on_ring(const Connection& connection);
 // True if the kernel need not hear of the present request: what it holds serves it as well.
 bool kernel_serves(const Registration& registration);
 // Ends the kernel's registration of a dormant one.

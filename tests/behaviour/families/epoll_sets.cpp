@@ -59,6 +59,13 @@ std::vector<int> connect_many() {
   return fds;
 }
 
+void write_once_when_asked(int fd) {
+  await_peer();
+  write_all(fd, "x");
+  tell_peer();
+  await_peer();
+}
+
 BEHAVIOUR{.name = "tell_the_ready_among_many",
           .server =
               [](int) {
@@ -110,13 +117,7 @@ BEHAVIOUR{.name = "are_fair_when_there_is_little_room",
               }};
 
 BEHAVIOUR{.name = "mix_connections_and_other_files",
-          .server =
-              [](int fd) {
-                await_peer();
-                write_all(fd, "x");
-                tell_peer();
-                await_peer();
-              },
+          .server = write_once_when_asked,
           .client =
               [](int fd) {
                 const int set = ::epoll_create1(0);
@@ -216,13 +217,7 @@ BEHAVIOUR{.name = "forget_what_is_deleted_until_it_is_added",
 
 // What was deleted before the fork is the kernel's business alone: parent and child share the set, and either may add.
 BEHAVIOUR{.name = "deleted_before_a_fork_can_be_added_by_the_child",
-          .server =
-              [](int fd) {
-                await_peer();
-                write_all(fd, "x");
-                tell_peer();
-                await_peer();
-              },
+          .server = write_once_when_asked,
           .client =
               [](int fd) {
                 const int set = ::epoll_create1(0);
@@ -246,13 +241,7 @@ BEHAVIOUR{.name = "deleted_before_a_fork_can_be_added_by_the_child",
 
 // "A registration lives as long as the open file description": a duplicate keeps it.
 BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open",
-          .server =
-              [](int fd) {
-                await_peer();
-                write_all(fd, "x");
-                tell_peer();
-                await_peer();
-              },
+          .server = write_once_when_asked,
           .client =
               [](int fd) {
                 const int set = ::epoll_create1(0);
@@ -268,13 +257,7 @@ BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open",
               }};
 
 BEHAVIOUR{.name = "hold_both_a_descriptor_and_its_duplicate",
-          .server =
-              [](int fd) {
-                await_peer();
-                write_all(fd, "x");
-                tell_peer();
-                await_peer();
-              },
+          .server = write_once_when_asked,
           .client =
               [](int fd) {
                 const int set = ::epoll_create1(0);
@@ -291,13 +274,7 @@ BEHAVIOUR{.name = "hold_both_a_descriptor_and_its_duplicate",
               }};
 
 BEHAVIOUR{.name = "share_a_connection",
-          .server =
-              [](int fd) {
-                await_peer();
-                write_all(fd, "x");
-                tell_peer();
-                await_peer();
-              },
+          .server = write_once_when_asked,
           .client =
               [](int fd) {
                 const int reading = ::epoll_create1(0);
