@@ -85,7 +85,10 @@ inline bool settled_on_kernel(const Connection& connection) {
 }
 // poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
 // peer has not announced its end.
-short look(Connection& connection, int fd);
+// Whether a peer that the kernel lately called alive may be taken to be so still. Not by somebody who has been told of
+// its end by an edge: it is told once.
+enum class Belief : uint8_t { alive, nothing };
+short look(Connection& connection, int fd, Belief belief = Belief::alive);
 // For Patience: where the peer last waited; tells the peer where we do.
 inline uint32_t exchange_cpus(Connection& connection) {
   const uint32_t mine = current_cpu() + 1;

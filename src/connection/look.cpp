@@ -30,7 +30,7 @@ Unread unread(Connection& c, int fd) {
 
 }  // namespace
 
-short look(Connection& c, int fd) {
+short look(Connection& c, int fd, Belief belief) {
   Side& side = *c.side;
   const Unread incoming = unread(c, fd);
   bool out_on_ring, writable = false;
@@ -45,7 +45,8 @@ short look(Connection& c, int fd) {
   if (writable) events |= kWritable;
   const uint64_t now = cycles();
   const bool on_rings = incoming.known && out_on_ring && c.in->stage.load(memory_order_relaxed) == Stage::ring;
-  if (on_rings && known_alive(c, now) && !side.shut_read && !side.shut_write) return events;
+  const bool believed = belief == Belief::alive && known_alive(c, now);
+  if (on_rings && believed && !side.shut_read && !side.shut_write) return events;
 
   const short kernel = sys::poll_now(fd, kAll);
   if (!(kernel & (POLLHUP | POLLRDHUP)))

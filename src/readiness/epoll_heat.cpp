@@ -11,8 +11,8 @@ namespace {
 
 constexpr short kAll = POLLIN | POLLPRI | POLLOUT | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLRDHUP;
 
-uint32_t state_of(Connection& connection, int fd) {
-  const short bits = has_channel(connection) ? look(connection, fd) : sys::poll_now(fd, kAll);
+uint32_t state_of(Connection& connection, int fd, Belief belief) {
+  const short bits = has_channel(connection) ? look(connection, fd, belief) : sys::poll_now(fd, kAll);
   return static_cast<uint16_t>(bits & ~POLLNVAL);
 }
 
@@ -142,7 +142,7 @@ uint32_t due(Registration& r, Glance& now) {
   now = glance(*pin);
   const uint32_t edges = r.edges.load(std::memory_order_relaxed);
   if ((r.events & EPOLLET) && edges == 0 && now == r.reported) return 0;
-  const uint32_t bits = state_of(*pin, r.handle) & (r.events | POLLERR | POLLHUP);
+  const uint32_t bits = state_of(*pin, r.handle, r.ended ? Belief::nothing : Belief::alive) & (r.events | POLLERR | POLLHUP);
   if (!(r.events & EPOLLET) || (edges & kEdgeOfRequest)) return bits;
   const bool moved_on = now.stages != r.reported.stages;
   uint32_t news = edges & kEnds;
