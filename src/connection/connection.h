@@ -56,6 +56,7 @@ struct ReceiveRequest {
   size_t bytes;       // room in all
   int flags;          // MSG_*
   msghdr* message;    // recvmsg's own header (name, control and flags are filled in); null for the others
+  bool satisfied = false;  // the call has enough: what follows is welcome, an error stays for the next call
 };
 long receive(Connection& connection, int fd, ReceiveRequest request);
 

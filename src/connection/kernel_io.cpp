@@ -1,6 +1,8 @@
 // The kernel path of one operation. A connector that does not know its peer yet receives with room for the offer's descriptor.
 #include "connection/kernel_io.h"
 
+#include <sys/ioctl.h>
+
 #include <cerrno>
 #include <cstring>
 
@@ -48,6 +50,8 @@ void discard_descriptors(msghdr& message) {
 }  // namespace
 
 long read_kernel(Connection& c, int fd, const ReceiveRequest& request, size_t limit, int flags, Sleep sleep) {
+  // unix_stream_read_generic: sock_error() clears the error as it tells it, also behind bytes that another call got.
+  if (int queued = 0; request.satisfied && sys::raw(SYS_ioctl, fd, FIONREAD, &queued) == 0 && queued == 0) return -EAGAIN;
   msghdr message{};
   iovec parts[kParts];
   alignas(cmsghdr) uint8_t room[kOfferRoom];

@@ -194,7 +194,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
       const bool satisfied = static_cast<size_t>(done) >= enough;
       if (satisfied && !goes_on) return done;
-      if (satisfied) request.flags |= MSG_DONTWAIT;
+      if (satisfied) request.flags |= MSG_DONTWAIT, request.satisfied = true;
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
       request.message = nullptr;
