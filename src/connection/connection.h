@@ -78,8 +78,13 @@ inline bool has_channel(const Connection& connection) {
   return connection.channel.load(std::memory_order_acquire) != nullptr;
 }
 // Both directions are the kernel's and nothing of ours lies between: its answers are right from here on.
+// A reset that the kernel has told us, and we not yet the program: only we can tell it.
+inline bool withholds_reset(const Connection& connection) {
+  return connection.side->reset_taken && !connection.side->end_reported;
+}
 inline bool settled_on_kernel(const Connection& connection) {
-  return connection.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+  return !withholds_reset(connection) &&
+         connection.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          connection.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          (connection.out->passed.load(std::memory_order_acquire) == 2 || connection.out->stage.load(std::memory_order_relaxed) == Stage::kernel ||
           connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen);

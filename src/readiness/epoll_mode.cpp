@@ -72,7 +72,7 @@ void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
 
 void switch_to_native(Registration& r) {
   // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: a fired one stays ours.
-  if (r.fired) return;
+  if (r.fired || withholds_reset(*r.connection)) return;
   const int epoll_fd = descriptor_of(*r.set);
   if (epoll_fd < 0) return;
   r.mode.store(Mode::native, std::memory_order_relaxed);
