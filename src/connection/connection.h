@@ -89,11 +89,11 @@ inline bool settled_on_kernel(const Connection& connection) {
          (connection.out->passed.load(std::memory_order_acquire) == 2 || connection.out->stage.load(std::memory_order_relaxed) == Stage::kernel ||
           connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen);
 }
-// poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
-// peer has not announced its end.
 // Whether a peer that the kernel lately called alive may be taken to be so still. Not by somebody who has been told of
 // its end by an edge: it is told once.
 enum class Belief : uint8_t { alive, nothing };
+// poll(2)'s revents for all events, as the kernel would give them for this stream. Costs a system call unless both directions are on the ring and the
+// peer has not announced its end.
 short look(Connection& connection, int fd, Belief belief = Belief::alive);
 // For Patience: where the peer last waited; tells the peer where we do.
 inline uint32_t exchange_cpus(Connection& connection) {
@@ -106,10 +106,11 @@ inline uint32_t exchange_cpus(Connection& connection) {
 struct Glance {
   uint64_t tail, head;
   uint32_t stages;
+  uint32_t gone;  // announced; the kernel tells when it has come
 };
 Glance glance(const Connection& connection);
 inline bool operator==(const Glance& a, const Glance& b) {
-  return a.tail == b.tail && a.head == b.head && a.stages == b.stages;
+  return a.tail == b.tail && a.head == b.head && a.stages == b.stages && a.gone == b.gone;
 }
 
 // Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells
@@ -159,6 +160,9 @@ struct ReadinessHooks {
   void (*demoted)(Connection& connection) = [](Connection&) {};
   // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under no lock.
   bool (*may_drain)(Connection& connection) = [](Connection&) { return true; };
+  // A relay is about to take over: `fd` and what the sets know of the connection will be another open file. / It has, or it could not.
+  void (*before_relay)(Connection& connection) = [](Connection&) {};
+  void (*after_relay)(Connection& connection) = [](Connection&) {};
   // After this end's shutdown(2): an edge, like every change of state.
   void (*shut_down)(Connection& connection) = [](Connection&) {};
   // Descriptor `fd` of the connection was closed; the connection is still referenced.

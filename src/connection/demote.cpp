@@ -84,6 +84,13 @@ Unread find_unread(Connection& c, int fd) {
   return found;
 }
 
+bool relayed(Connection& c, int fd, const RelayPlan& plan) {
+  readiness_hooks.before_relay(c);
+  const bool replaced = start_relay(c, fd, plan) == 0;
+  readiness_hooks.after_relay(c);
+  return replaced;
+}
+
 // The peer puts the ring's bytes back; the last bell has woken it. One that cannot (it shut its writing down, is gone, or had left the ring by
 // itself) is replaced by a relay.
 // True: by a relay.
@@ -91,7 +98,7 @@ bool deliver_unread(Connection& c, int fd, Unread unread) {
   if (unread.end <= unread.begin) return false;
   if (unread.stage == Stage::kernel_again) {
     unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
-    return start_relay(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells}) == 0;
+    return relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells});
   }
   for (int i = 0; i < kPutbackTries; ++i) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
@@ -102,11 +109,25 @@ bool deliver_unread(Connection& c, int fd, Unread unread) {
       const uint64_t in_kernel = static_cast<uint64_t>(queued);
       const uint64_t put_back = in_kernel > unread.kernel_first ? in_kernel - unread.kernel_first : 0;
       return unread.begin + put_back < unread.end &&
-             start_relay(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0}) == 0;
+             relayed(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0});
     }
     pause_briefly();
   }
   return false;
+}
+
+// What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
+void settle_end(Connection& c, int fd) {
+  const short kernel = sys::poll_now(fd, POLLRDHUP);
+  if (!(kernel & POLLHUP)) return;
+  Locked lock(c.side->read_lock);
+  const bool told = (kernel & POLLERR) != 0;
+  const bool reset = pending_reset(c, told);
+  if (reset && !told) c.side->reset_taken = true;
+  if (reset || !told) return;
+  int error = 0;
+  socklen_t size = sizeof error;
+  sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &size);
 }
 
 }  // namespace
@@ -139,6 +160,7 @@ bool retreat(Connection& c, int fd, Reason reason) {
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
   for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
   const bool replaced = deliver_unread(c, fd, unread);
+  if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
   readiness_hooks.demoted(c);
   return replaced;

@@ -14,6 +14,12 @@ using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
 
+bool only_shut_down(const Connection& c) {
+  const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
+  const bool own = c.side->shut_read.load(memory_order_relaxed) && c.side->shut_write.load(memory_order_relaxed);
+  return gone == kShutDown || (own && !(gone & kClosed));
+}
+
 // unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.
 bool pending_reset(const Connection& c, bool kernel_error) {
   const Side& side = *c.side;
@@ -22,10 +28,7 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   // Without a fence no bell was ever sent, and the peer may not even have the channel.
   if (flow == Flow::kernel || (flow == Flow::kernel_again && c.out->stage.load(memory_order_relaxed) == Stage::kernel)) return kernel_error;
-  const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
-  // POLLHUP may also be our own doing.
-  const bool own_shutdown = side.shut_read.load(memory_order_relaxed) && side.shut_write.load(memory_order_relaxed);
-  if (gone == kShutDown || (own_shutdown && !(gone & kClosed))) return false;
+  if (only_shut_down(c)) return false;
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);
   // The first bell is sent when nothing lies unread in the kernel: what the peer left there afterwards is bells.

@@ -54,6 +54,8 @@ enum class Bell : uint8_t { not_needed, sent, refused };  // refused: the kernel
 Bell ring_if_data_wanted(Connection& connection, int fd);
 void ring_if_space_wanted(Connection& connection, int fd);
 
+// POLLHUP because of shutdown(2), ours or the peer's: the peer's socket may still be there, and what lies in it.
+bool only_shut_down(const Connection& connection);
 // ---- the end
 
 // The peer is gone (POLLHUP): did it leave bytes of ours unread? Then the kernel would report ECONNRESET, once. `kernel_error`: what the kernel itself

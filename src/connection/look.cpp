@@ -61,7 +61,8 @@ short look(Connection& c, int fd, Belief belief) {
     events |= POLLRDHUP | kReadable;
   }
   if (kernel & POLLHUP) {
-    events |= POLLHUP | kWritable;  // unix_poll: a dead peer's buffers are freed, so there is room
+    events |= POLLHUP;
+    if (out_on_ring && !only_shut_down(c)) events |= kWritable;  // a dead peer's buffers are freed, so there is room
     if (pending_reset(c, (kernel & POLLERR) != 0)) events |= POLLERR;
   } else if (kernel & POLLERR) {
     if (!incoming.known) events |= POLLERR;
@@ -73,8 +74,8 @@ short look(Connection& c, int fd, Belief belief) {
 Glance glance(const Connection& c) {
   return {c.in->tail.load(memory_order_acquire), c.out->head.load(memory_order_acquire),
           static_cast<uint32_t>(c.in->stage.load(memory_order_acquire)) |
-              c.in->gone_writer.load(memory_order_relaxed) << 4 | c.out->gone_reader.load(memory_order_relaxed) << 8 |
-              static_cast<uint32_t>(c.out->ask.load(memory_order_relaxed)) << 12 | c.out->passed.load(memory_order_relaxed) << 16};
+              static_cast<uint32_t>(c.out->ask.load(memory_order_relaxed)) << 8 | c.out->passed.load(memory_order_relaxed) << 16,
+          c.in->gone_writer.load(memory_order_relaxed) | c.out->gone_reader.load(memory_order_relaxed) << 8};
 }
 
 namespace {

@@ -163,7 +163,8 @@ bool advance_outgoing(Connection& c, int fd) {
     return demote_outgoing(c, fd, reason);
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
   if (flow == Flow::kernel) {
-    if (peer_attached(c) && !chaos_strikes(c, 2)) place_up_fence(c, fd);
+    // With bytes unread in front of the fence no bell could follow it, and an edge-triggered reader waits for one.
+    if (peer_attached(c) && kernel_queue_empty(fd) && !chaos_strikes(c, 2)) place_up_fence(c, fd);
   } else if (chaos_strikes(c, 200)) {
     return demote_outgoing(c, fd, Reason::chaos);
   }

@@ -19,11 +19,16 @@ constexpr uint64_t kLongestSleepNs = 1'000'000 * kNsPerSecond;  // a millisecond
 
 // What a kernel event of a tagged registration says that the glance does not: where the flow is a ring, readability is
 // a bell and writability says nothing.
-uint32_t edges_in(const Registration& r, uint32_t kernel_bits) {
+// The first event with both there may still be from before.
+uint32_t edges_in(Registration& r, uint32_t kernel_bits) {
   const Connection& c = *r.connection;
   uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
-  if (!incoming_on_ring(c)) edges |= kernel_bits & EPOLLIN;
-  if (c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) edges |= kernel_bits & EPOLLOUT;
+  const bool in = incoming_on_ring(c);
+  const bool out = c.side->out_flow.load(std::memory_order_relaxed) == Flow::ring;
+  if (!in || !r.knew_rings) edges |= kernel_bits & EPOLLIN;
+  if (kernel_bits & kEnds) edges |= EPOLLIN | EPOLLOUT;  // sk_state_change wakes without a key: an edge of whatever is true
+  if (!out || !r.knew_rings) edges |= kernel_bits & EPOLLOUT;
+  r.knew_rings = in && out;
   return edges;
 }
 
@@ -127,7 +132,6 @@ bool SetWait::accept_tagged(epoll_event& event) {
 // Keeps the program's own events of those that the kernel wrote behind events_[count_].
 void SetWait::accept(long fetched) {
   if (fetched < room_ - count_) complete_at_ = cycles();
-  tags_seen_ = false;
   const int begin = count_;
   for (long i = 0; i < fetched; ++i) {
     epoll_event event = events_[begin + i];
@@ -136,10 +140,16 @@ void SetWait::accept(long fetched) {
 }
 
 long SetWait::ask_kernel() {
-  const long fetched =
-      sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room_ - count_, 0, nullptr, sizeof(uint64_t));
-  if (fetched < 0) return fetched;
-  accept(fetched);
+  // Tags that fill the room hide what is behind them. They are edges, so they go.
+  tags_seen_ = false;
+  for (bool more = true; more;) {
+    const int room = room_ - count_;
+    const long fetched = sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room, 0, nullptr, sizeof(uint64_t));
+    if (fetched < 0) return fetched;
+    more = fetched == room && count_ == 0;
+    accept(fetched);
+    more = more && count_ == 0;
+  }
   return 0;
 }
 
@@ -185,9 +195,10 @@ bool SetWait::scan() {
 long SetWait::collect(bool kernel_answered) {
   const bool memory_first = set_.memory_first && !kernel_answered;
   bool again = memory_first && scan();
+  const bool told = count_ > 0;  // a second scan would tell it twice
   if (!kernel_answered && count_ < room_)
     if (const long result = ask_kernel(); result < 0) return count_ > 0 ? 0 : result;
-  if (count_ < room_ && (!memory_first || (tags_seen_ && count_ == 0))) again |= scan();
+  if (count_ < room_ && (!memory_first || (tags_seen_ && !told))) again |= scan();
   // Not on top of what it has already answered: a level-triggered event would come twice.
   if (again && count_ == 0) ask_kernel();
   if (count_ == room_) set_.memory_first = !set_.memory_first;
@@ -239,7 +250,7 @@ long SetWait::wait() {
     const long result = wait_native();
     if (result < 0) return result;
     if (count_ > 0 || (deadline_.immediate() && set_.tagged.load(std::memory_order_relaxed) == 0)) return 0;
-    kernel_answered = tags_seen_;
+    kernel_answered = tags_seen_ && complete_at_ != 0;
   }
   for (;;) {
     remember_epoch();
@@ -265,7 +276,7 @@ long SetWait::wait() {
       longest = min_of(longest, min_of(static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u), kLongestSliceNs));
     const long result = sleep(longest);
     if (result < 0) return result;
-    kernel_answered = result > 0;
+    kernel_answered = result > 0 && result < room_;
   }
 }
 

@@ -71,9 +71,9 @@ void note_request(Registration& r, const epoll_event& event) {
 }
 
 long add_native(int epoll_fd, int fd, epoll_event* event, Connection& connection, Reason reason) {
-  const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
-  if (result == 0) leave(connection, fd, reason);
-  return result;
+  // A relay would make it another file.
+  leave(connection, fd, reason);
+  return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
 }
 
 Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
@@ -84,8 +84,15 @@ Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
 }
 
 long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
-  if (settled(connection)) return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  const bool known_here = connection.registrations.load(std::memory_order_relaxed) != nullptr;
+  if (!known_here && settled(connection)) return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   Locked registry(registry_lock);
+  if (const Registration* known = set ? find(connection, *set, fd) : nullptr; known && ended_in_kernel(*known))
+    return -EEXIST;
+  if (settled(connection)) {
+    registry.release();
+    return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  }
   Reason reason = reason_to_leave(set, *event);
   Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
   if (!r) {
@@ -99,7 +106,7 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->fd = r->handle = fd;
     r->heat.store(Heat::cold, std::memory_order_relaxed);
     r->reported = r->looked = {};
-    r->ended = r->kicked = false;
+    r->ended = r->kicked = r->knew_rings = false;
     r->asked = 0;
     r->pass = set->pass;
     note_request(*r, *event);
@@ -202,7 +209,7 @@ long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
                      reason_to_leave(&set, {}) == Reason::none;
   if (stays) return fall_asleep(set, *r), 0;
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant && r->asked != 0) return -ENOENT;
-  const long result = kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  const long result = ended_in_kernel(*r) ? 0 : kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
   if (result != 0) return result;
   // A handler inside its own thread's change of the lists: the record stays, silent, until the descriptor is closed.
   if (registry.nested() || lock.nested())
@@ -311,6 +318,33 @@ void readiness_demoted(Connection& connection) {
     const Mode mode = r->mode.load(std::memory_order_relaxed);
     if (mode == Mode::tagged) switch_to_native(*r);
     if (mode == Mode::dormant) forget_in_kernel(*r);
+  }
+}
+
+// The old file stays open in the relay, and with it the kernel's registration, which nobody could reach any more.
+void readiness_before_relay(Connection& connection) {
+  if (!connection.registrations.load(std::memory_order_acquire)) return;
+  Locked registry(registry_lock);
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+    Locked lock(r->set->lock);
+    forget_in_kernel(*r);
+  }
+}
+
+void readiness_after_relay(Connection& connection) {
+  if (!connection.registrations.load(std::memory_order_acquire)) return;
+  Locked registry(registry_lock);
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+    Locked lock(r->set->lock);
+    const Mode mode = r->mode.load(std::memory_order_relaxed);
+    const int epoll_fd = descriptor_of(*r->set);
+    if (mode == Mode::dormant || epoll_fd < 0) continue;
+    // A new registration cannot begin disabled: one that has fired is ours.
+    if (mode == Mode::native && r->fired) {
+      r->mode.store(Mode::tagged, std::memory_order_relaxed);
+      r->set->tagged.fetch_add(1, std::memory_order_relaxed);
+    }
+    tell_kernel(*r, epoll_fd, EPOLL_CTL_ADD, Kick::no);
   }
 }
 

@@ -95,6 +95,8 @@ void readiness_after_fork_in_child() {
 void install_readiness() {
   readiness_hooks.channel_appeared = readiness_channel_appeared;
   readiness_hooks.demoted = readiness_demoted;
+  readiness_hooks.before_relay = readiness_before_relay;
+  readiness_hooks.after_relay = readiness_after_relay;
   readiness_hooks.shut_down = readiness_shut_down;
   readiness_hooks.may_drain = readiness_may_drain;
   readiness_hooks.descriptor_closed = forget_registrations;

@@ -146,10 +146,10 @@ uint32_t due(Registration& r, Glance& now) {
   if (!(r.events & EPOLLET) || (edges & kEdgeOfRequest)) return bits;
   const bool moved_on = now.stages != r.reported.stages;
   uint32_t news = edges & kEnds;
-  if (moved_on || now.tail != r.reported.tail || (edges & kReadable)) news |= kReadable;
+  if (moved_on || now.tail != r.reported.tail || (edges & kReadable)) news |= kReadable | POLLPRI;  // sock_def_readable's key
   if (moved_on || now.head != r.reported.head || (edges & kWritable)) news |= kWritable;
   if (moved_on) news |= kEnds;
-  return bits & news ? bits : 0;
+  return news & (r.events | POLLERR | POLLHUP) ? bits : 0;  // ep_send_events asks anew what is true by now
 }
 
 ArmedSet arm_hot(EpollSet& set) {

@@ -32,6 +32,7 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
 }  // namespace
 
 long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
+  if (operation == EPOLL_CTL_MOD && ended_in_kernel(r)) operation = EPOLL_CTL_ADD;
   if (operation != EPOLL_CTL_ADD)
     if (Pin pin(r.fd); r.fd != r.handle || !pin || &*pin != r.connection) return -EBADF;
   epoll_event event = kernel_event(r, kick);
@@ -71,8 +72,10 @@ void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
 }
 
 void switch_to_native(Registration& r) {
-  // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: a fired one stays ours.
-  if (r.fired || withholds_reset(*r.connection)) return;
+  // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: a fired one stays ours, and the
+  // kernel's ends until the program modifies it.
+  if (r.fired) return forget_in_kernel(r);
+  if (withholds_reset(*r.connection)) return;
   const int epoll_fd = descriptor_of(*r.set);
   if (epoll_fd < 0) return;
   r.mode.store(Mode::native, std::memory_order_relaxed);

@@ -47,6 +47,7 @@ struct Registration {
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
   bool ended;       // the kernel has told of a hang-up: an edge, so it tells again only if it is asked again
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
+  bool knew_rings;  // both directions were on rings at the kernel's last event
   uint32_t asked;   // the events that the kernel was last told; 0: it has no registration
   Glance reported;  // of an edge-triggered one: the state last reported
   Glance looked;    // the state last looked at
@@ -142,8 +143,12 @@ long tell_kernel(Registration& registration, int epoll_fd, int operation, Kick k
 bool incoming_on_ring(const Connection& connection);
 // True if the kernel need not hear of the present request: what it holds serves it as well.
 bool kernel_serves(const Registration& registration);
-// Ends the kernel's registration of a dormant one.
+// Ends the kernel's registration: of a dormant one, or before it begins anew.
 void forget_in_kernel(Registration& registration);
+// So it was, but the program's goes on: disabled, as one that has fired.
+inline bool ended_in_kernel(const Registration& registration) {
+  return registration.asked == 0 && registration.fired && registration.mode.load(std::memory_order_relaxed) == Mode::tagged;
+}
 void switch_to_tagged(Registration& registration, int epoll_fd, Kick kick);
 void switch_to_native(Registration& registration);
 int descriptor_of(EpollSet& set);  // −1: none is open

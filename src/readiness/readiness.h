@@ -28,6 +28,8 @@ struct Connection;
 struct EpollSet;
 void readiness_channel_appeared(Connection& connection);
 void readiness_demoted(Connection& connection);
+void readiness_before_relay(Connection& connection);
+void readiness_after_relay(Connection& connection);
 void readiness_shut_down(Connection& connection);
 bool readiness_may_drain(Connection& connection);
 void release_epoll_set(EpollSet* set);

@@ -18,6 +18,7 @@
 
 #include "pair.h"
 #include "play.h"
+#include "readiness_play.h"
 
 namespace shunt::differential {
 namespace {
@@ -27,6 +28,8 @@ constexpr uint64_t kScripts = 400;
 constexpr int kFirstDescriptor = 10;
 constexpr uint64_t kFirstDescriptors = 101;  // as many places at which chaos may strike first
 constexpr unsigned kWatchdog_s = 300;  // only turns a hang into a failure
+
+constexpr const char* kReadiness = "--readiness";
 
 uint64_t from_environment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -78,6 +81,25 @@ bool play_all(uint64_t first, uint64_t scripts, const std::string& directory) {
   return good;
 }
 
+// The first readiness script that is answered differently, and its shortest form.
+bool play_readiness(uint64_t first, uint64_t scripts, const std::string& directory) {
+  for (uint64_t seed = first; seed < first + scripts; ++seed) {
+    note(directory, "the readiness script of seed " + std::to_string(seed));
+    const Plan plan = plan_of(seed);
+    const Setting setting{directory, fences(), kFirstDescriptor + static_cast<int>(seed % kFirstDescriptors)};
+    const std::optional<std::string> found = difference(plan, setting);
+    if (!found) continue;
+    std::printf("readiness, seed %lu: %s\n", seed, found->c_str());
+    std::fflush(stdout);
+    const Plan least = shortest(plan, setting);
+    std::printf("shortest, of %zu steps (peers without the library: %u, accepted: %u, warmed up: %u):\n", least.steps.size(), least.unaware % 8, least.accepted % 8, least.warmed_up % 8);
+    for (const Step& step : least.steps) std::printf("  %s\n", shown(step).c_str());
+    std::printf("  => %s\n", difference(least, setting).value_or("(not every time)").c_str());
+    return false;
+  }
+  return true;
+}
+
 bool fill_all(const std::string& directory) {
   bool good = true;
   for (const Room room : {Room::standard, Room::ample}) {
@@ -90,13 +112,14 @@ bool fill_all(const std::string& directory) {
   return good;
 }
 
-int work(const std::string& directory) {
+int work(const std::string& directory, bool readiness) {
   ::alarm(kWatchdog_s);
   count_sigpipe();
   const uint64_t first = from_environment("SHUNT_DIFF_SEED", kSeed);
   const uint64_t scripts = from_environment("SHUNT_DIFF_SCRIPTS", kScripts);
   std::printf("seeds %lu to %lu\n", first, first + scripts - 1);
   std::fflush(stdout);
+  if (readiness) return play_readiness(first, scripts, directory) ? 0 : 1;
   const bool filled = fill_all(directory);
   return play_all(first, scripts, directory) && filled ? 0 : 1;
 }
@@ -126,7 +149,7 @@ class PrivateDirectory {
   std::filesystem::path path_;
 };
 
-[[noreturn]] void become_worker(const PrivateDirectory& directory, const std::string& upgrade) {
+[[noreturn]] void become_worker(const PrivateDirectory& directory, const std::string& upgrade, const char* what) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int log = ::open(directory.file("log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   ::dup2(log, STDOUT_FILENO);
@@ -137,15 +160,15 @@ class PrivateDirectory {
     ::setenv("SHUNT_UPGRADE", upgrade.c_str(), 1);
     ::setenv("SHUNT_REPORT", directory.file("report").c_str(), 1);
   }
-  ::execl("/proc/self/exe", "differential", "--worker", directory.file("").c_str(), static_cast<char*>(nullptr));
+  ::execl("/proc/self/exe", "differential", what, directory.file("").c_str(), static_cast<char*>(nullptr));
   ::_exit(127);
 }
 
 // Runs a worker; `upgrade` is SHUNT_UPGRADE, empty for no library. The counters of the report, or null.
-nlohmann::json run_worker(const std::string& upgrade) {
+nlohmann::json run_worker(const std::string& upgrade, const char* what = "--worker") {
   const PrivateDirectory directory;
   const pid_t pid = ::fork();
-  if (pid == 0) become_worker(directory, upgrade);
+  if (pid == 0) become_worker(directory, upgrade, what);
   int status = 0;
   ::waitpid(pid, &status, 0);
   std::printf("%s", directory.text("log").c_str());
@@ -192,11 +215,34 @@ TEST(Differential, Chaos) {
   for (const char* seed : {"1", "22", "333"}) expect_upgraded(run_worker(std::string("chaos:") + seed));
 }
 
+TEST(Readiness, KernelAgainstItself) { run_worker("", kReadiness); }
+
+TEST(Readiness, Eager) {
+  NEEDS_LIBRARY();
+  expect_upgraded(run_worker("eager", kReadiness));
+}
+
+TEST(Readiness, Automatic) {
+  NEEDS_LIBRARY();
+  run_worker("auto", kReadiness);
+}
+
+TEST(Readiness, Never) {
+  NEEDS_LIBRARY();
+  run_worker("never", kReadiness);
+}
+
+TEST(Readiness, Chaos) {
+  NEEDS_LIBRARY();
+  for (const char* seed : {"1", "22", "333"}) expect_upgraded(run_worker(std::string("chaos:") + seed, kReadiness));
+}
+
 }  // namespace
 }  // namespace shunt::differential
 
 int main(int argc, char** argv) {
-  if (argc == 3 && std::strcmp(argv[1], "--worker") == 0) return shunt::differential::work(argv[2]);
+  if (argc == 3 && std::strcmp(argv[1], "--worker") == 0) return shunt::differential::work(argv[2], false);
+  if (argc == 3 && std::strcmp(argv[1], shunt::differential::kReadiness) == 0) return shunt::differential::work(argv[2], true);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -18,7 +18,8 @@
 #include <stdexcept>
 #include <system_error>
 #include <utility>
-#include <vector>
+
+#include "descriptors.h"
 
 namespace shunt::differential {
 namespace {
@@ -99,25 +100,6 @@ void echo(int from, int to) {
   if (::write(from, word, sizeof word) != sizeof word) give_up("warm-up: write");
   if (::recv(to, word, sizeof word, MSG_WAITALL) != sizeof word) give_up("warm-up: recv");
 }
-
-// Takes the free descriptors below a number while it lives.
-class Descriptors {
- public:
-  explicit Descriptors(int below) {
-    for (int fd = ::dup(STDERR_FILENO); fd >= 0; fd = ::dup(STDERR_FILENO)) {
-      taken_.push_back(fd);
-      if (fd >= below) break;
-    }
-  }
-  ~Descriptors() {
-    for (const int fd : taken_) ::close(fd);
-  }
-  Descriptors(const Descriptors&) = delete;
-  Descriptors& operator=(const Descriptors&) = delete;
-
- private:
-  std::vector<int> taken_;
-};
 
 }  // namespace
 

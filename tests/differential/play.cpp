@@ -9,13 +9,13 @@
 #include <cerrno>
 
 #include "pair.h"
+#include "shrink.h"
 
 namespace shunt::differential {
 namespace {
 
 constexpr size_t kMostInFlight = 100'000;  // bytes, each direction
 constexpr int kMostWrites = 100;           // unread ones: each costs the kernel memory beyond its bytes
-constexpr int kTries = 4;                  // chaos does not strike twice at the same place
 constexpr size_t kDrain = 150'000;
 
 // The stream of each direction: a byte's value says where it belongs.
@@ -156,14 +156,6 @@ constexpr Operation kEpilogue[] = {
     {Kind::read, 1, kDrain}, {Kind::read, 1, 1},      {Kind::write, 1, 1},     {Kind::read, 1, 1},
 };
 
-bool differs(const Script& script, Kind kind, const Setting& setting) {
-  for (int i = 0; i < kTries; ++i) {
-    const std::optional<Difference> found = difference(script, setting);
-    if (found && found->kind == kind) return true;
-  }
-  return false;
-}
-
 // Writes of `bytes` until EAGAIN; then reads all of it back.
 size_t capacity(Pair& pair, int end, size_t bytes) {
   size_t total = 0;
@@ -195,21 +187,10 @@ std::optional<Difference> difference(const Script& script, const Setting& settin
 }
 
 Script shortest(Script script, Kind kind, const Setting& setting) {
-  for (size_t chunk = std::max<size_t>(1, script.size() / 2);; chunk = std::max<size_t>(1, chunk / 2)) {
-    bool shorter = false;
-    for (size_t at = 0; at < script.size();) {
-      Script candidate = script;
-      const auto from = candidate.begin() + static_cast<ptrdiff_t>(at);
-      candidate.erase(from, from + static_cast<ptrdiff_t>(std::min(chunk, script.size() - at)));
-      if (differs(candidate, kind, setting)) {
-        script = std::move(candidate);
-        shorter = true;
-      } else {
-        at += chunk;
-      }
-    }
-    if (chunk == 1 && !shorter) return script;
-  }
+  return shortest_of(std::move(script), [&](const Script& candidate) {
+    const std::optional<Difference> found = difference(candidate, setting);
+    return found && found->kind == kind;
+  });
 }
 
 std::optional<std::string> capacity_difference(const Setting& setting, Room room) {
