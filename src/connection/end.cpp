@@ -28,7 +28,7 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   // Without a fence no bell was ever sent, and the peer may not even have the channel.
   if (flow == Flow::kernel || (flow == Flow::kernel_again && c.out->stage.load(memory_order_relaxed) == Stage::kernel)) return kernel_error;
-  if (only_shut_down(c)) return false;
+  if (!kernel_error && only_shut_down(c)) return false;  // the kernel gives an error for a closed socket only
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);
   // The first bell is sent when nothing lies unread in the kernel: what the peer left there afterwards is bells.

@@ -84,6 +84,15 @@ void set_arm(std::atomic<uint32_t>& word, uint32_t& sequence) {
   word.store(++sequence << 1 | 1, memory_order_relaxed);
 }
 
+// The peer may take bytes from the ring and has no way to ring for it: reading is shut down, or its own sending left the ring.
+bool taken_silently(const Connection& c) {
+  const Side& side = *c.side;
+  if (side.out_flow.load(memory_order_relaxed) == Flow::kernel || c.out->head.load(memory_order_acquire) == side.tail.load(memory_order_relaxed)) return false;
+  if (c.out->gone_reader.load(memory_order_relaxed) & kClosed) return false;
+  return side.shut_read.load(memory_order_relaxed) || c.in->gone_writer.load(memory_order_relaxed) != 0 ||
+         side.in_flow.load(memory_order_relaxed) != Flow::ring || c.in->stage.load(memory_order_acquire) != Stage::ring;
+}
+
 // Arms both words that the events need. The order is the protocol's: bells known before are counted, then armed, then looked at, then those
 // bells are taken; a bell for the new arm stays in the socket and keeps every sleeper awake.
 Armed arm_events(Connection& c, int fd, short events, bool registered) {
@@ -92,6 +101,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   {
     Locked lock(side.read_lock);
     if (!lock.nested()) advance_incoming(c, fd);
+    if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
     if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && side.kernel_readers.load(memory_order_acquire) > 0)
       return Armed::slices;  // an old reader may take the bell that is meant for us

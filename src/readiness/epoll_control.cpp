@@ -174,7 +174,7 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   Locked lock(set.lock);
   registry.release();
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
-    return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : -ENOENT;
+    return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : event->events & EPOLLEXCLUSIVE ? -EINVAL : -ENOENT;
   const uint32_t old_events = r->events;
   const uint64_t old_data = r->data;
   r->handle = fd;

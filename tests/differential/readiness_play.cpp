@@ -38,7 +38,7 @@ class Worlds {
     Flow& in = in_[step.slot % kConnections];
     if (step.act == Act::peer_writes && !in.takes(step.size)) return true;
     if (step.act == Act::writes && !out.takes(step.size)) return true;
-    if (leaves_ring(step) && any_unread()) return true;
+    if (leaves_ring(step) && (any_unread() || outlived_)) return true;
     if (step.act == Act::peer_reads && out.full) step.size = ~0U;  // what a full buffer holds is not compared
     const uint64_t data = number;
     const bool asks = step.act == Act::wait || step.act == Act::poll || step.act == Act::select;
@@ -53,6 +53,7 @@ class Worlds {
       if (!agree(step, tested, reference)) return text = "asleep: ", differs(step, tested, reference, text);
     }
     nested_ = nested_ || step.act == Act::nest;
+    outlived_ = outlived_ || step.act == Act::duplicate;
     follow(step, reference, in, out);
     return true;
   }
@@ -94,8 +95,10 @@ class Worlds {
     const int connection = step.slot % kConnections;
     const auto size = static_cast<size_t>(std::max(0L, seen.result));
     switch (step.act) {
-      case Act::peer_writes:
       case Act::peer_sends_urgent:
+        loses_edges_.insert(connection);
+        return in.add(size);
+      case Act::peer_writes:
         return in.add(size);
       case Act::reads:
         return in.take(size);
@@ -108,10 +111,10 @@ class Worlds {
         return;
       case Act::reopens:
         in = out = {};
-        peer_shut_reading_.erase(connection);
+        loses_edges_.erase(connection);
         return;
       case Act::peer_shuts:
-        if (step.size % 3 != 1) peer_shut_reading_.insert(connection);
+        if (step.size % 3 != 1) loses_edges_.insert(connection);
         return;
       default:
         return;
@@ -143,10 +146,11 @@ class Worlds {
         for (World* world : {&tested_, &reference_}) world->rearm(request, data);
         continue;
       }
+      if (request.act == Act::nest && ours != tested.events.end()) continue;  // the members were registered anew
       const bool edge = request.act != Act::nest && (request.events & EPOLLET);
-      // One edge more, as long as it is true; one less for the peer's SHUT_RD, which changes nothing here.
+      // One edge more, as long as it is true; one less after the peer's SHUT_RD or MSG_OOB.
       const bool more = ours != tested.events.end() && (ours->second & ~reference_.truth(request.slot)) == 0;
-      const bool less = kernels != reference.events.end() && peer_shut_reading_.count(request.slot % kConnections) > 0;
+      const bool less = kernels != reference.events.end() && loses_edges_.count(request.slot % kConnections) > 0;
       if (!edge || !(more || less)) return false;
       for (World* world : {&tested_, &reference_}) world->rearm(request, data);
     }
@@ -159,7 +163,8 @@ class Worlds {
   Flow in_[kConnections];
   Flow out_[kConnections];
   bool nested_ = false;
-  std::set<int> peer_shut_reading_;
+  bool outlived_ = false;  // a registration may be known to the kernel by a number that is closed
+  std::set<int> loses_edges_;  // connections after the peer's SHUT_RD or MSG_OOB
 };
 
 }  // namespace
