@@ -12,6 +12,7 @@ namespace shunt::calls {
 
 long close(int fd) {
   if (!is_ours(fd) || in_foreign_process()) return kPassOn;
+  if (Pin connection(fd); connection) take_last_bells(*connection, fd);
   Closing closing(fd);
   return kernel.close(fd);
 }

@@ -144,6 +144,8 @@ void make_plain(Connection& connection, int fd, Reason reason);
 bool retreat(Connection& connection, int fd, Reason reason);
 // Before the kernel's shutdown(2), which cannot fail for a `how` that is valid. / After the last close in this process.
 void note_shutdown(Connection& connection, int how);
+// Before a close: bells of a peer that has left the ring are no unread data, which the kernel would tell it of as a reset.
+void take_last_bells(Connection& connection, int fd);
 void note_closed(Connection& connection);
 // The pending error as SO_ERROR would give it: 0 or an errno; clears it.
 int take_error(Connection& connection, int fd, int kernel_error);

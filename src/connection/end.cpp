@@ -101,6 +101,12 @@ void note_shutdown(Connection& c, int how) {
   }
 }
 
+void take_last_bells(Connection& c, int fd) {
+  if (!has_channel(c) || c.in->stage.load(memory_order_acquire) != Stage::kernel_again) return;
+  Locked lock(c.side->read_lock);
+  if (!lock.nested()) advance_incoming(c, fd);
+}
+
 void note_closed(Connection& c) {
   if (!has_channel(c)) return;
   if (c.side->holders.load(memory_order_relaxed) <= 1) {

@@ -87,13 +87,18 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
   const bool known_here = connection.registrations.load(std::memory_order_relaxed) != nullptr;
   if (!known_here && settled(connection)) return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   Locked registry(registry_lock);
-  if (const Registration* known = set ? find(connection, *set, fd) : nullptr; known && ended_in_kernel(*known))
-    return -EEXIST;
+  const Registration* known = set ? find(connection, *set, fd) : nullptr;
+  if (known && ended_in_kernel(*known)) return -EEXIST;
   if (settled(connection)) {
     registry.release();
     return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   }
   Reason reason = reason_to_leave(set, *event);
+  // What fails changes nothing: the kernel still knows the earlier one, or has forgotten it unseen.
+  if (known && reason != Reason::none) {
+    if (const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event); result != 0) return result;
+    kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  }
   Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
   if (!r) {
     registry.release();

@@ -151,7 +151,8 @@ class Worlds {
       if (request.act == Act::nest && ours != tested.events.end()) continue;  // the members were registered anew
       const bool edge = request.act != Act::nest && (request.events & EPOLLET);
       // One edge more, as long as it is true; one less after the peer's SHUT_RD or MSG_OOB.
-      const bool more = ours != tested.events.end() && (ours->second & ~reference_.truth(request.slot)) == 0;
+      const bool more =
+          ours != tested.events.end() && (ours->second & ~(reference_.truth(request.slot) | room_bits(full))) == 0;
       const bool less = kernels != reference.events.end() && loses_edges_.count(request.slot % kConnections) > 0;
       if (!edge || !(more || less)) return false;
       for (World* world : {&tested_, &reference_}) world->rearm(request, data);

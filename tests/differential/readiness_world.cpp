@@ -24,6 +24,7 @@ namespace shunt::differential {
 namespace {
 
 constexpr int kNeverOpen = 200;  // a number that no descriptor gets
+constexpr int kDuplicates = 210;  // and from here on the duplicates of the reference, then those of the other
 constexpr int kWarmUpRounds = 6;
 constexpr size_t kPiece = 4096;
 constexpr uint32_t kAsked = POLLIN | POLLOUT | POLLRDHUP | POLLPRI;
@@ -74,7 +75,9 @@ bool idle(const Step& step, const Seen& seen) {
 }
 
 World::World(const Plan& plan, const std::string& directory, int first)
-    : plan_(plan), path_(directory.empty() ? "" : directory + "/readiness") {
+    : plan_(plan),
+      path_(directory.empty() ? "" : directory + "/readiness"),
+      first_duplicate_(kDuplicates + (directory.empty() ? 0 : kConnections)) {
   const Descriptors taken(directory.empty() ? 0 : first);
   for (int& fd : fds_) fd = -1;
   // select() checks no number that the kernel's table of descriptors is too small for.
@@ -330,7 +333,9 @@ Seen World::apply(const Step& step, uint64_t data, int sleep_ms) {
       return seen_of(::shutdown(fd, how_of(step.size)));
     case Act::duplicate:
       if (step.slot >= kConnections || fd < 0 || fds_[step.slot + kConnections] >= 0) return {};
-      fds_[step.slot + kConnections] = checked(::dup(fd), "dup");
+      // Always the same number: a registration may have outlived the one that was there before.
+      fds_[step.slot + kConnections] =
+          checked(::fcntl(fd, F_DUPFD_CLOEXEC, first_duplicate_ + step.slot), "F_DUPFD_CLOEXEC");
       return {};
     case Act::closes:
       if (step.slot < kPipe) close_slot(step.slot);

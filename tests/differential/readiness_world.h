@@ -58,6 +58,7 @@ class World {
 
   const Plan plan_;
   const std::string path_;  // empty: the reference
+  const int first_duplicate_;
   int listeners_[2] = {-1, -1};  // of the library's, and of nobody's
   int fds_[kSlots];
   Peer peers_[kConnections];

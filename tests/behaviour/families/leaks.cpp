@@ -13,7 +13,7 @@
 namespace shunt::behaviour {
 namespace {
 
-constexpr int kSettle = 100;  // connections until pools and slabs have their size
+constexpr int kSettle = 400;  // connections until pools and slabs have their size, and their bytes have been all through a ring
 constexpr int kMany = 500;
 constexpr int64_t kAllowedGrowth_kb = 2048;
 
