@@ -16,9 +16,17 @@ def _command(*names):
     return lambda: all(shutil.which(name) for name in names)
 
 
+def _program(name):
+    """One that Debian may keep in /usr/sbin."""
+    return lambda: bool(shutil.which(name, path=program_path()))
+
+
 def _file(pattern):
     return lambda: bool(glob.glob(pattern))
 
+
+# Debian's own: the servers' account may not reach another one, and it has the modules of Debian's packages.
+PYTHON = "/usr/bin/python3"
 
 # group -> (package, is it there?)
 NEEDS = {
@@ -37,9 +45,18 @@ NEEDS = {
     "redis": [("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark"))],
     "postgres": [("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres"))],
     "mariadb": [
-        ("mariadb-server-core", lambda: bool(shutil.which("mariadbd", path=program_path()))),
+        ("mariadb-server-core", _program("mariadbd")),
         ("mariadb-client", _command("mariadb", "mariadb-dump", "mariadb-slap")),
         ("sysbench", _command("sysbench")),
+    ],
+    "loops": [
+        ("nginx-light", _program("nginx")),
+        ("php-fpm", lambda: php_fpm() is not None),
+        ("haproxy", _program("haproxy")),
+        ("memcached", _program("memcached")),
+        ("nodejs", _command("node")),
+        ("socat", _command("socat")),
+        ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
     ],
     "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
 }
@@ -125,3 +142,9 @@ def postgres_programs():
     """The directory with the newest PostgreSQL's programs; Debian keeps them out of PATH."""
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     return Path(max(found, key=lambda path: float(path.split("/")[4]))).parent if found else None
+
+
+def php_fpm():
+    """Its program has the version in its name."""
+    found = sorted(glob.glob("/usr/sbin/php-fpm*"))
+    return found[-1] if found else None

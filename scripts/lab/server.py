@@ -19,6 +19,7 @@ class Server:
     start_timeout = 60
     stop_timeout = 60
     stop_signal = signal.SIGTERM
+    good_status = 0  # after stop_signal
 
     def __init__(self, session, how=preload.KERNEL):
         self.session, self.how = session, how
@@ -78,7 +79,7 @@ class Server:
             self.discard()
             raise ServerProblem(f"{self.name} did not stop within {self.stop_timeout} s\n{self.log_tail()}") from None
         self.process = None
-        if status != 0:
+        if status != self.good_status:
             raise ServerProblem(f"{self.name} ended with status {status}\n{self.log_tail()}")
 
     def kill(self):

@@ -48,6 +48,8 @@ struct Behaviour {
 extern Behaviour behaviour;
 // False unless chaos. The sequence of one connection depends on the seed, its first descriptor and its role alone, so that a failure comes again.
 bool chaos_strikes(const Connection& connection, uint32_t one_in);
+// Whether to move fewer bytes than asked. Not in an epoll set: there a short read or write means that no more is there (epoll(7), "stream-oriented").
+bool chaos_splits(const Connection& c);
 
 // ---- bytes (receive.cpp, send.cpp)
 

@@ -141,6 +141,10 @@ bool chaos_strikes(const Connection& c, uint32_t one_in) {
   return (z ^ (z >> 31)) % one_in == 0;
 }
 
+bool chaos_splits(const Connection& c) {
+  return !c.registrations.load(memory_order_relaxed) && chaos_strikes(c, 3);
+}
+
 void make_plain(Connection& c, int fd, Reason reason) {
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);

@@ -83,7 +83,7 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
 
 long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested, bool ask_kernel) {
   uint64_t bytes = request.bytes;
-  if (bytes > 1 && chaos_strikes(c, 3)) bytes = 1 + bytes / 3;
+  if (bytes > 1 && chaos_splits(c)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
   if (bytes == 0 && refresh_tail(c, fd, nested)) return 0;
   if (!refresh_tail(c, fd, nested)) {

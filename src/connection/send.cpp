@@ -63,7 +63,7 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
     return -EAGAIN;
   }
   uint64_t bytes = request.bytes;
-  if (bytes > kWholeBytes && chaos_strikes(c, 3)) bytes -= bytes % 7;
+  if (bytes > kWholeBytes && chaos_splits(c)) bytes -= bytes % 7;
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
   Writing writing(*c.out);

@@ -291,10 +291,15 @@ Seen World::apply(const Step& step, uint64_t data, int sleep_ms) {
                : step.act == Act::poll ? ask_poll(step, timeout_ms)
                                        : ask_select(step, timeout_ms);
       };
-      const Seen seen = ask(sleep_ms);
+      Seen seen = ask(sleep_ms);
       if (!late.joinable()) return seen;
       late.join();
-      return idle(step, seen) ? ask(0) : seen;
+      // It may have ended for less than all that there is to tell now.
+      if (Seen more = ask(0); idle(step, seen) || step.act != Act::wait)
+        seen = more;
+      else
+        for (const auto& [data, events] : more.events) seen.events[data] |= events;
+      return seen;
     }
     case Act::peer_writes:
       return seen_of(peer_writes(connection, step.size));
