@@ -26,8 +26,8 @@ bool pending_reset(const Connection& c, bool kernel_error) {
   if (side.end_reported) return false;
   kernel_error = kernel_error || side.reset_taken;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
-  // Without a fence no bell was ever sent, and the peer may not even have the channel.
-  if (flow == Flow::kernel || (flow == Flow::kernel_again && c.out->stage.load(memory_order_relaxed) == Stage::kernel)) return kernel_error;
+  // Without a fence no bell was ever sent, and without the channel the peer could not say that it only shut down.
+  if (flow == Flow::kernel || !peer_attached(c) || (flow == Flow::kernel_again && c.out->stage.load(memory_order_relaxed) == Stage::kernel)) return kernel_error;
   if (!kernel_error && only_shut_down(c)) return false;  // the kernel gives an error for a closed socket only
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
   const uint64_t head = c.out->head.load(memory_order_acquire);

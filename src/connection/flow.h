@@ -46,6 +46,12 @@ uint64_t put_off(Connection& connection, Cursor from, uint64_t bytes);
 // The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.
 bool ring_writable(Connection& connection, int fd);
 
+// The peer has the channel too.
+bool peer_attached(const Connection& connection);
+
+// The peer may take bytes from the ring and has no way to ring for it: reading is shut down, or its own sending left the ring.
+bool taken_silently(const Connection& connection);
+
 // ---- bells; under no lock, or nested
 
 // The reader sleeps and has not been rung for: a write will ring, and so learn whether he lives. Under write_lock.

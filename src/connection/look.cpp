@@ -78,19 +78,18 @@ Glance glance(const Connection& c) {
           c.in->gone_writer.load(memory_order_relaxed) | c.out->gone_reader.load(memory_order_relaxed) << 8};
 }
 
-namespace {
-
-void set_arm(std::atomic<uint32_t>& word, uint32_t& sequence) {
-  word.store(++sequence << 1 | 1, memory_order_relaxed);
-}
-
-// The peer may take bytes from the ring and has no way to ring for it: reading is shut down, or its own sending left the ring.
 bool taken_silently(const Connection& c) {
   const Side& side = *c.side;
   if (side.out_flow.load(memory_order_relaxed) == Flow::kernel || c.out->head.load(memory_order_acquire) == side.tail.load(memory_order_relaxed)) return false;
   if (c.out->gone_reader.load(memory_order_relaxed) & kClosed) return false;
   return side.shut_read.load(memory_order_relaxed) || c.in->gone_writer.load(memory_order_relaxed) != 0 ||
          side.in_flow.load(memory_order_relaxed) != Flow::ring || c.in->stage.load(memory_order_acquire) != Stage::ring;
+}
+
+namespace {
+
+void set_arm(std::atomic<uint32_t>& word, uint32_t& sequence) {
+  word.store(++sequence << 1 | 1, memory_order_relaxed);
 }
 
 // Arms both words that the events need. The order is the protocol's: bells known before are counted, then armed, then looked at, then those

@@ -14,6 +14,12 @@ using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
 
+bool peer_attached(const Connection& c) {
+  if (c.side->role == Role::connector) return true;
+  const auto* header = reinterpret_cast<const ChannelHeader*>(c.channel.load(memory_order_relaxed));
+  return header->attached.load(memory_order_acquire) != 0;  // SYNC: pairs with the connector's release in attach
+}
+
 namespace {
 
 constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
@@ -28,12 +34,6 @@ uint64_t send_buffer(int fd) {
 bool kernel_queue_empty(int fd) {
   int queued = 0;
   return sys::raw(SYS_ioctl, fd, SIOCOUTQ, &queued) == 0 && queued == 0;
-}
-
-bool peer_attached(const Connection& c) {
-  if (c.side->role == Role::connector) return true;
-  const auto* header = reinterpret_cast<const ChannelHeader*>(c.channel.load(memory_order_relaxed));
-  return header->attached.load(memory_order_acquire) != 0;  // SYNC: pairs with the connector's release in attach
 }
 
 // A bell never lies behind a data byte: either the reader is past the up-fence, or nothing lies unread.

@@ -353,14 +353,16 @@ void readiness_after_relay(Connection& connection) {
   }
 }
 
-// unix_shutdown: sk_state_change wakes every waiter on the socket itself, so whatever is true is an edge.
-void readiness_shut_down(Connection& connection) {
+namespace {
+
+// Every set that has the connection looks at it, also if a thread sleeps in it.
+void make_sets_look(Connection& connection, uint32_t new_edges) {
   if (!connection.registrations.load(std::memory_order_acquire)) return;
   Locked registry(registry_lock);
   for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
     Locked lock(r->set->lock);
     if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) continue;
-    r->edges.fetch_or(kEdgeOfRequest, std::memory_order_relaxed);
+    r->edges.fetch_or(new_edges, std::memory_order_relaxed);
     heat_up(*r);
     const int epoll_fd = descriptor_of(*r->set);
     if (r->fired || epoll_fd < 0 || r->set->asleep.load(std::memory_order_seq_cst) == 0) continue;
@@ -368,6 +370,13 @@ void readiness_shut_down(Connection& connection) {
     tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::yes);
   }
 }
+
+}  // namespace
+
+// unix_shutdown: sk_state_change wakes every waiter on the socket itself, so whatever is true is an edge.
+void readiness_shut_down(Connection& connection) { make_sets_look(connection, kEdgeOfRequest); }
+
+void readiness_no_bell_for_space(Connection& connection) { make_sets_look(connection, 0); }
 
 // May be called from places where waiting for a lock would be wrong: "no" is always a safe answer.
 bool readiness_may_drain(Connection& connection) {
