@@ -276,7 +276,9 @@ long SetWait::wait() {
       longest = min_of(longest, min_of(static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u), kLongestSliceNs));
     const long result = sleep(longest);
     if (result < 0) return result;
-    kernel_answered = result > 0 && result < room_;
+    // Tags that filled the room hide what is behind them, unless the program gets something now: asked again, the kernel
+    // would tell it twice.
+    kernel_answered = result > 0 && (result < room_ || count_ > 0);
   }
 }
 

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <set>
 #include <system_error>
 #include <thread>
 
@@ -202,7 +203,12 @@ Seen World::wait(const Step& step, int timeout_ms) {
   for (int round = 0; round < (room < kSlots ? 2 * kSlots : 1); ++round) {
     const int found = once();
     if (found < 0) return seen_of(found);
-    for (int i = 0; i < found; ++i) seen.events[events[static_cast<size_t>(i)].data.u64] |= events[static_cast<size_t>(i)].events;
+    std::set<uint64_t> once_each;
+    for (int i = 0; i < found; ++i) {
+      const epoll_event& event = events[static_cast<size_t>(i)];
+      if (!once_each.insert(event.data.u64).second) seen.error = ENOTUNIQ;  // the kernel tells of a registration once in a call
+      seen.events[event.data.u64] |= event.events;
+    }
     timeout_ms = 0;
     if (found == 0) break;
   }

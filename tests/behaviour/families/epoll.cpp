@@ -1,11 +1,14 @@
 // epoll: level and edge triggered, one-shot, changes of interest, hang-ups.
 // The expected bits were read off the kernel (6.x) and are checked against it in the kernel way.
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <map>
+#include <thread>
 
 #include "behaviour.h"
 #include "check.h"
@@ -16,6 +19,7 @@
 namespace shunt::behaviour {
 namespace {
 
+constexpr int kRounds = 2000;
 constexpr uint32_t kHungUp = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP;
 
 struct Set {
@@ -82,6 +86,44 @@ BEHAVIOUR{.name = "level_triggered_tells_until_read",
                 CHECK_EQ(set.wait_one(1000), EPOLLIN);
                 tell_peer();
               }};
+
+// A connection and a pipe that get ready at about the same time, with room for just the two.
+BEHAVIOUR{.name = "nothing_is_told_twice_in_one_answer",
+          .server =
+              [](int fd) {
+                for (int round = 0; round < kRounds; ++round) write_all(fd, read_exactly(fd, 1));
+              },
+          .client =
+              [](int fd) {
+                const Set set;
+                int ends[2];
+                CHECK_EQ(::pipe(ends), 0);
+                set.add(fd, EPOLLIN);
+                set.add(ends[0], EPOLLIN);
+                std::atomic<int> started = 0;
+                std::thread other([&] {
+                  for (int round = 1; round <= kRounds; ++round) {
+                    while (started.load() < round) ::sched_yield();
+                    ::usleep(static_cast<unsigned>(round % 40));
+                    CHECK_EQ(::write(ends[1], "x", 1), 1);
+                  }
+                });
+                for (int round = 1; round <= kRounds; ++round) {
+                  write_all(fd, "x");
+                  started = round;
+                  for (int got = 0; got < 2;) {
+                    epoll_event events[2];
+                    const int n = ::epoll_wait(set.fd, events, 2, 10'000);
+                    CHECK(n > 0);
+                    CHECK(n == 1 || events[0].data.u64 != events[1].data.u64);
+                    for (int i = 0; i < n; ++i, ++got) read_exactly(static_cast<int>(events[i].data.u64 & 0xffffffffU), 1);
+                  }
+                }
+                other.join();
+                ::close(ends[0]);
+                ::close(ends[1]);
+              },
+          .warms_up = true};
 
 BEHAVIOUR{.name = "edge_triggered_tells_once_per_arrival",
           .server = [](int fd) { write_when_asked(fd, 3); },
