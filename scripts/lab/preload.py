@@ -37,7 +37,9 @@ class Report:
     """The sum of the lines that processes appended to one report file; no file means that none was aware."""
 
     def __init__(self, path, program=""):
-        lines = Path(path).read_text().splitlines() if Path(path).exists() else []
+        text = Path(path).read_text() if Path(path).exists() else ""
+        # A line without its end is being written, by a process that nobody waits for: a write over two pages of a file shows one before the other.
+        lines = text[:text.rfind("\n") + 1].splitlines()
         self.lines = [line for line in map(json.loads, lines) if program in Path(line["program"]).name]
 
     @property
