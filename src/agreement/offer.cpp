@@ -31,12 +31,30 @@ bool read_beginning(int memfd, Beginning& seen) {
   return sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0) == sizeof seen;
 }
 
-long map(int memfd, uint8_t*& base) {
-  const long address = sys::raw(SYS_mmap, nullptr, kChannelBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memfd, 0);
-  if (address < 0 && address > -4096) return address;
-  base = reinterpret_cast<uint8_t*>(address);
+uint8_t* map_part(uint8_t* place, size_t bytes, int protection, int flags, int memfd, size_t offset) {
+  const long address = sys::raw(SYS_mmap, place, bytes, protection, flags | (place ? MAP_FIXED : 0), memfd, offset);
+  return address < 0 && address > -4096 ? nullptr : reinterpret_cast<uint8_t*>(address);
+}
+
+uint8_t* map_shared(uint8_t* place, size_t bytes, int memfd, size_t offset) {
+  uint8_t* part = map_part(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memfd, offset);
   // A forked child keeps the mapping (the family shares it); a core dump does not need it.
-  sys::raw(SYS_madvise, base, kChannelBytes, MADV_DONTDUMP);
+  if (part) sys::raw(SYS_madvise, part, bytes, MADV_DONTDUMP);
+  return part;
+}
+
+uint8_t* reserve(uint8_t* place, size_t headers) {
+  return map_part(place, headers * kHeaderBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+long map(int memfd, Mapping& channel) {
+  uint8_t* const reserved = channel.header;
+  Mapping made;
+  made.larger = map_shared(nullptr, kChannelBytes - kHeaderBytes, memfd, kHeaderBytes);
+  if (!made.larger) return -ENOMEM;
+  made.header = map_shared(reserved, kHeaderBytes, memfd, 0);
+  if (!made.header) return sys::raw(SYS_munmap, made.larger, kChannelBytes - kHeaderBytes), -ENOMEM;
+  channel = made;
   return 0;
 }
 
@@ -48,26 +66,28 @@ bool file_size_allowed() {
 
 }  // namespace
 
-long create_channel(const Bits& bits, OfferedChannel& channel) {
+uint8_t* reserve_headers(size_t count) { return reserve(nullptr, count); }
+
+long create_channel(const Bits& bits, Mapping& channel, int& memfd) {
   if (!file_size_allowed()) return -EFBIG;
   const long made = sys::raw(SYS_memfd_create, "shunt", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (made < 0) return made;
-  channel.memfd = static_cast<int>(made);
-  long result = sys::raw(SYS_ftruncate, channel.memfd, kChannelBytes);
-  if (result == 0) result = sys::raw(SYS_fcntl, channel.memfd, F_ADD_SEALS, kSeals);
-  if (result == 0) result = map(channel.memfd, channel.base);
+  memfd = static_cast<int>(made);
+  long result = sys::raw(SYS_ftruncate, memfd, kChannelBytes);
+  if (result == 0) result = sys::raw(SYS_fcntl, memfd, F_ADD_SEALS, kSeals);
+  if (result == 0) result = map(memfd, channel);
   if (result < 0) {
-    sys::close(channel.memfd);
+    sys::close(memfd);
     return result;
   }
-  auto* header = new (channel.base) ChannelHeader{};
+  auto* header = new (channel.header) ChannelHeader{};
   header->magic = kChannelMagic;
   header->version = kChannelVersion;
   header->bytes = kChannelBytes;
   memcpy(header->bits, bits.bytes, sizeof header->bits);
   for (Direction& direction : header->direction) {
     direction.data_arm.store(1, std::memory_order_relaxed);  // sequence 0, armed: somebody may sleep in the kernel already
-    direction.class_next.store(kFirstClass, std::memory_order_relaxed);
+    for (auto& from : direction.class_from) from.store(kNever, std::memory_order_relaxed);
   }
   return 0;
 }
@@ -78,7 +98,7 @@ bool is_offer(int memfd, const Bits& bits) {
          memcmp(seen.bits, bits.bytes, sizeof seen.bits) == 0;
 }
 
-long map_channel(int memfd, const Bits& bits, uint8_t*& base) {
+long map_channel(int memfd, const Bits& bits, Mapping& channel) {
   const long seals = sys::raw(SYS_fcntl, memfd, F_GET_SEALS);
   struct stat status {};
   struct statfs system {};
@@ -88,9 +108,14 @@ long map_channel(int memfd, const Bits& bits, uint8_t*& base) {
   if (sys::raw(SYS_fstatfs, memfd, &system) < 0 || system.f_type != TMPFS_MAGIC) return -EPROTO;
   if (!read_beginning(memfd, seen) || memcmp(seen.bits, bits.bytes, sizeof seen.bits) != 0) return -EPROTO;
   if (seen.version != kChannelVersion || seen.bytes != kChannelBytes) return -EPROTO;
-  return map(memfd, base);
+  return map(memfd, channel);
 }
 
-void unmap_channel(uint8_t* base) { sys::raw(SYS_munmap, base, kChannelBytes); }
+bool unmap_channel(const Mapping& channel, uint8_t* reserved) {
+  sys::raw(SYS_munmap, channel.larger, kChannelBytes - kHeaderBytes);
+  if (channel.header == reserved) return reserve(reserved, 1) != nullptr;
+  sys::raw(SYS_munmap, channel.header, kHeaderBytes);
+  return true;
+}
 
 }  // namespace shunt

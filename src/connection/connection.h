@@ -20,8 +20,9 @@ struct Connection {
   std::atomic<uint8_t*> channel;
   Direction* in;
   Direction* out;
-  uint8_t* in_region;
-  uint8_t* out_region;
+  Region in_region;
+  Region out_region;
+  uint8_t* header_place;              // of this slot: where its channels' header pages go; null: anywhere
   std::atomic<bool> changing;         // a channel is being set up: kernel writes must not begin
   std::atomic<uint32_t> references;   // descriptors of this process, and threads asleep on it
   std::atomic<uint32_t> generation;   // of this slot: counts its lives

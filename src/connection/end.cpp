@@ -113,7 +113,8 @@ void note_closed(Connection& c) {
     c.in->gone_reader.store(kClosed, memory_order_release);
     c.out->gone_writer.store(kClosed, memory_order_release);
   }
-  unmap_channel(c.channel.exchange(nullptr));
+  const Mapping channel{c.channel.exchange(nullptr), min_of(c.in_region.area[1], c.out_region.area[1])};
+  if (!unmap_channel(channel, c.header_place)) c.header_place = nullptr;
 }
 
 int take_error(Connection& c, int fd, int kernel_error) {
@@ -159,7 +160,7 @@ long unread_bytes(Connection& c, int fd) {
   if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
   const uint64_t tail = c.side->tail.load(memory_order_relaxed), head = c.out->head.load(memory_order_acquire);
   if (head > tail) return break_connection(c, fd), 0;
-  const uint64_t ring = min_of(tail - head, class_bytes(kLastClass));
+  const uint64_t ring = min_of<uint64_t>(tail - head, kMostUnread);
   // What lies in the kernel is data in front of the up-fence, of which nothing was unread when the first bell was sent, or behind the down-fence.
   const bool before = passed == 0 && c.side->bells_rung.load(memory_order_relaxed) == 0;
   const bool behind = c.side->sent_after.load(memory_order_relaxed) > 0;

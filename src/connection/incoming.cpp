@@ -91,6 +91,26 @@ long account_kernel_bytes(Connection& c, long got) {
   return static_cast<long>(data);
 }
 
+namespace {
+
+// Class changes that concern bytes below `tail`; a later one was announced after we looked at tail. False: impossible.
+bool learn_classes(Connection& c, uint32_t announced, uint64_t head, uint64_t tail) {
+  RingMap& map = c.side->in_map;
+  if (announced < map.newest || announced > kLastClass) return false;
+  uint64_t least = head > map.from[map.newest] ? head : map.from[map.newest];
+  for (uint32_t k = map.newest + 1; k <= announced; ++k) {
+    const uint64_t from = c.in->class_from[k - 1].load(memory_order_relaxed);
+    if (from == kNever && k < announced) continue;
+    if (from > tail) return true;
+    if (from < least) return false;
+    least = from;
+    begin_class(map, k, from);
+  }
+  return true;
+}
+
+}  // namespace
+
 bool refresh_tail(Connection& c, int fd, bool nested) {
   Side& side = *c.side;
   const uint64_t head = side.head.load(memory_order_relaxed);
@@ -101,25 +121,10 @@ bool refresh_tail(Connection& c, int fd, bool nested) {
     if (tail < seen && !nested) return break_connection(c, fd), false;
     return seen > head;
   }
-  if (tail - head > 2 * class_bytes(kLastClass)) return break_connection(c, fd), false;
-  // SYNC: acquire, pairs with the release of class_next in grow(): makes its class_from visible.
+  // SYNC: acquire, pairs with the release of class_next in announce_class(): makes class_from visible.
   const uint32_t announced = c.in->class_next.load(memory_order_acquire);
-  if (side.in_next_class == 0 && announced != side.in_map.ring_class) {
-    const uint64_t from = c.in->class_from.load(memory_order_relaxed);
-    if (announced < side.in_map.ring_class || announced > kLastClass || from < head) return break_connection(c, fd), false;
-    if (from <= tail) {  // else it was announced after we looked at tail, and concerns nothing that we have seen
-      side.in_next_from = from;
-      side.in_next_class = announced;
-    }
-  }
-  // No area holds more than its size.
-  const bool changes = side.in_next_class != 0;
-  const uint64_t here = (changes ? side.in_next_from : tail) - head;
-  const bool fits = changes && head >= side.in_next_from
-                        ? tail - head <= class_bytes(side.in_next_class)
-                        : here <= class_bytes(side.in_map.ring_class) &&
-                              (!changes || tail - side.in_next_from <= class_bytes(side.in_next_class));
-  if (!fits) return break_connection(c, fd), false;
+  if (announced != side.in_map.newest && !learn_classes(c, announced, head, tail)) return break_connection(c, fd), false;
+  if (!fits(side.in_map, head, tail)) return break_connection(c, fd), false;
   side.tail_seen.store(tail, memory_order_relaxed);
   return true;
 }
@@ -130,22 +135,16 @@ uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool p
     const uint64_t begin = side.head.load(memory_order_relaxed);
     if (side.tail_seen.load(memory_order_relaxed) - begin < bytes && !refresh_tail(c, fd, nested)) return 0;
     const uint64_t end = begin + min_of(bytes, side.tail_seen.load(memory_order_relaxed) - begin);
-    RingMap map = side.in_map;
     uint64_t position = begin;
     Cursor walk = to;
     while (position < end) {
-      const bool changes = side.in_next_class != 0;
-      if (changes && position >= side.in_next_from) map = {side.in_next_from, side.in_next_class};
-      const uint64_t limit = changes && position < side.in_next_from ? min_of(end, side.in_next_from) : end;
-      ring_get(c.in_region, map.ring_class, position, walk, limit - position);
+      const uint32_t ring_class = class_at(side.in_map, position);
+      const uint64_t limit = class_end(side.in_map, ring_class, end);
+      ring_get(c.in_region, ring_class, position, walk, limit - position);
       position = limit;
     }
     if (peek) return end - begin;
     if (!commit_cursor(side.head, begin, end)) continue;  // a handler on this thread read in between
-    if (side.in_next_class != 0 && end >= side.in_next_from) {
-      side.in_map = {side.in_next_from, side.in_next_class};
-      side.in_next_class = 0;
-    }
     uint64_t head;
     do {
       head = side.head.load(memory_order_relaxed);

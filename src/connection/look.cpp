@@ -135,7 +135,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
   if (others_want_space && !(events & POLLOUT)) {
     const uint64_t used = side.tail.load(memory_order_relaxed) - c.out->head.load(memory_order_acquire);
-    if (used * 4 <= class_bytes(side.out_map.ring_class)) return Armed::slices;
+    if (used * 4 <= class_bytes(side.out_map.newest)) return Armed::slices;
   }
   if (data && !sets_look) return Armed::slices;
   if (const uint32_t old = bells_until(c, bells); old > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring)

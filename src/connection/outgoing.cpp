@@ -85,11 +85,8 @@ bool leave_frozen_ring(Connection& c, int fd) {
     if (position < side.head_seen) position = side.head_seen;  // a reader's handler is about to publish again
     position += side.putback;
     while (position < tail) {
-      const bool old_area = position < side.out_map.class_from;
-      // Only one class change can be unread, and an unread older area is one step smaller: see grow().
-      const uint32_t ring_class = old_area ? side.out_map.previous_class : side.out_map.ring_class;
-      const uint64_t end = old_area ? side.out_map.class_from : tail;
-      const uint64_t bytes = min_of(end - position, contiguous(ring_class, position));
+      const uint32_t ring_class = class_at(side.out_map, position);
+      const uint64_t bytes = min_of(class_end(side.out_map, ring_class, tail) - position, contiguous(ring_class, position));
       const long sent = sys::send(fd, ring_at(c.out_region, ring_class, position), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (sent == -EAGAIN) return false;
       if (sent < 0) {  // our writing is shut down: the peer sees that and starts a relay
@@ -106,30 +103,31 @@ bool leave_frozen_ring(Connection& c, int fd) {
   return true;
 }
 
-// One change may be under way at a time: the reader must have consumed a byte under the last one, so it has noticed it.
-bool can_grow(const Side& side) {
-  return side.out_map.ring_class < kLastClass && (side.out_map.ring_class == kFirstClass || side.head_seen > side.out_map.class_from);
-}
+bool can_grow(const Side& side) { return side.out_map.newest < kLastClass; }
 
-// A bigger area: bytes from `tail` on live there.
-bool grow(Connection& c, int fd, uint64_t wanted) {
+// A larger area, the smallest that holds `wanted`: bytes from `tail` on live there.
+bool grow(Connection& c, uint64_t wanted) {
   Side& side = *c.side;
   if (!can_grow(side)) return false;
-  // The first step holds what the kernel's default buffer would: programs rely on writing that much before anybody reads.
-  const uint32_t ring_class = side.out_map.ring_class < kKernelLikeClass && 2 * wanted <= class_bytes(kKernelLikeClass) && send_buffer(fd) <= class_bytes(kKernelLikeClass)
-                                  ? kKernelLikeClass
-                                  : kLastClass;
-  sys::SignalsBlocked alone;
-  const uint64_t tail = side.tail.load(memory_order_relaxed);
-  c.out->class_from.store(tail, memory_order_relaxed);
-  c.out->class_next.store(ring_class, memory_order_release);  // SYNC: pairs with the acquire in refresh_tail()
-  side.out_map = {tail, ring_class, side.out_map.ring_class};
+  uint32_t ring_class = side.out_map.newest + 1;
+  while (ring_class < kLastClass && class_bytes(ring_class) < wanted) ++ring_class;
+  begin_class(side.out_map, ring_class, side.tail.load(memory_order_relaxed));
   return true;
 }
 
+// Before the first byte of a class is published. Apart from grow(), so that whoever comes after a process that was killed in between makes up for it.
+void announce_class(Connection& c) {
+  sys::SignalsBlocked alone;
+  const RingMap& map = c.side->out_map;
+  for (uint32_t k = 1; k <= map.newest; ++k) c.out->class_from[k - 1].store(map.from[k], memory_order_relaxed);
+  c.out->class_next.store(map.newest, memory_order_release);  // SYNC: pairs with the acquire in refresh_tail()
+  c.side->class_announced = map.newest;
+}
+
 uint64_t free_bytes(const Side& side) {
-  const uint64_t begin = side.head_seen > side.out_map.class_from ? side.head_seen : side.out_map.class_from;
-  return class_bytes(side.out_map.ring_class) - (side.tail.load(memory_order_relaxed) - begin);
+  const RingMap& map = side.out_map;
+  const uint64_t begin = side.head_seen > map.from[map.newest] ? side.head_seen : map.from[map.newest];
+  return class_bytes(map.newest) - (side.tail.load(memory_order_relaxed) - begin);
 }
 
 bool refresh_head(Connection& c, int fd) {
@@ -209,7 +207,7 @@ uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
   if (space >= wanted) return space;
   if (!refresh_head(c, fd)) return 0;
   space = free_bytes(*c.side);
-  if (space < wanted && !nested && grow(c, fd, wanted)) space = free_bytes(*c.side);
+  if (space < wanted && !nested && grow(c, wanted)) space = free_bytes(*c.side);
   return space;
 }
 
@@ -217,12 +215,13 @@ namespace {
 
 uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
   Side& side = *c.side;
+  if (side.class_announced != side.out_map.newest) announce_class(c);
   uint64_t done = 0;
   while (done < bytes) {
     const uint64_t position = side.tail.load(memory_order_relaxed);
     const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
     if (chunk == 0) break;
-    ring_put(c.out_region, side.out_map.ring_class, position, from, chunk);
+    ring_put(c.out_region, side.out_map.newest, position, from, chunk);
     side.tail.store(position + chunk, memory_order_relaxed);  // the commit: a dead owner's copy before it never happened
     c.out->tail.store(position + chunk, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
     done += chunk;
@@ -269,7 +268,7 @@ bool ring_writable(Connection& c, int fd) {
   Side& side = *c.side;
   if (!refresh_head(c, fd)) return true;
   if (can_grow(side)) return true;
-  return (side.tail.load(memory_order_relaxed) - side.head_seen) * 4 <= class_bytes(side.out_map.ring_class);
+  return (side.tail.load(memory_order_relaxed) - side.head_seen) * 4 <= class_bytes(side.out_map.newest);
 }
 
 namespace {
@@ -308,7 +307,7 @@ void ring_if_space_wanted(Connection& c, int fd) {
   const uint32_t word = c.in->space_arm.load(memory_order_relaxed);
   if (!(word & 1) || word == side.rung_for_space.load(memory_order_relaxed)) return;
   const uint64_t used = c.in->tail.load(memory_order_relaxed) - side.head.load(memory_order_relaxed);
-  if (used * 4 <= class_bytes(side.in_map.ring_class)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+  if (used * 4 <= class_bytes(side.in_map.newest)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
 }
 
 }  // namespace shunt

@@ -71,12 +71,10 @@ void forward(int from, int to, uint64_t bytes, bool drop) {
 }
 
 void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) {
-  const Side& side = *c.side;
+  const RingMap& map = c.side->in_map;
   while (position < end) {
-    const bool next = side.in_next_class != 0 && position >= side.in_next_from;
-    const uint32_t ring_class = next ? side.in_next_class : side.in_map.ring_class;
-    const uint64_t limit = side.in_next_class != 0 && !next ? min_of(end, side.in_next_from) : end;
-    const uint64_t bytes = min_of(limit - position, contiguous(ring_class, position));
+    const uint32_t ring_class = class_at(map, position);
+    const uint64_t bytes = min_of(class_end(map, ring_class, end) - position, contiguous(ring_class, position));
     if (!send_all(to, ring_at(c.in_region, ring_class, position), bytes)) return;
     position += bytes;
   }

@@ -54,7 +54,7 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
     const uint64_t put = put_off(c, request.from, request.bytes);
     return put > 0 ? static_cast<long>(put) : -ENOBUFS;
   }
-  const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.ring_class) / 2);
+  const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.newest) / 2);
   // Full for us as long as neither the peer's head nor what we know of it moves: whoever polls goes by the latter.
   if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1 && c.side->full_at == c.side->head_seen + 1) return -EAGAIN;
   if (ring_space(c, fd, request.bytes, nested) < whole) {

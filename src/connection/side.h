@@ -26,9 +26,7 @@ struct alignas(64) Side {
   std::atomic<Flow> in_flow;              // atomic: looked at without the lock
   std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
   std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
-  RingMap in_map;                         // how positions ≥ head map
-  uint64_t in_next_from;                  // a class change announced by the peer; in_next_class from here on
-  uint32_t in_next_class;                 // 0: none pending
+  RingMap in_map;                         // how positions ≥ head map, as far as the peer's announcements were checked
   uint32_t bells_taken;
   uint32_t data_arm_sequence;
   std::atomic<uint64_t> kernel_received;  // atomic: bytes read from the kernel before the ring
@@ -45,6 +43,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> tail;             // ring bytes published
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
+  uint32_t class_announced;               // the channel says so much of out_map
   std::atomic<uint32_t> bells_rung;       // one fetch_add per bell: a handler on this thread may ring in between
   std::atomic<uint32_t> rung_for_data, rung_for_space;  // atomic: the arm words last answered with a bell
   uint32_t space_arm_sequence;

@@ -20,19 +20,24 @@ FamilyLock upgrade_lock;
 
 namespace {
 
-void adopt(Connection& c, uint8_t* base) {
+Region region_of(const Mapping& channel, uint32_t direction) {
+  Region region{{channel.header + kFirstAreaAt + direction * class_bytes(0)}};
+  for (uint32_t k = 1; k < kClasses; ++k) region.area[k] = channel.larger + direction * kLargerBytes + larger_areas_before(k);
+  return region;
+}
+
+void adopt(Connection& c, const Mapping& channel) {
   sys::SignalsBlocked alone;
-  auto* header = reinterpret_cast<ChannelHeader*>(base);
+  auto* header = reinterpret_cast<ChannelHeader*>(channel.header);
   const uint32_t outgoing = c.side->role == Role::acceptor ? kToConnector : kToAcceptor;
   c.out = &header->direction[outgoing];
   c.in = &header->direction[1 - outgoing];
-  c.out_region = base + outgoing * kRegionBytes;
-  c.in_region = base + (1 - outgoing) * kRegionBytes;
-  c.side->in_map = c.side->out_map = {0, kFirstClass};
+  c.out_region = region_of(channel, outgoing);
+  c.in_region = region_of(channel, 1 - outgoing);
   readiness_hooks.channel_appeared(c);
   // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.in->old_readers.store(1, memory_order_relaxed);
-  c.channel.store(base, memory_order_seq_cst);
+  c.channel.store(channel.header, memory_order_seq_cst);
   // SYNC: seq_cst, pairs with note_shutdown(): an end that was shut down before there was a channel.
   if (c.side->shut_read.load()) c.in->gone_reader.store(kShutDown, memory_order_release);
   if (c.side->shut_write.load()) c.out->gone_writer.store(kShutDown, memory_order_release);
@@ -59,17 +64,18 @@ bool wants_credentials(int fd) {
 void attach(Connection& c, int memfd) {
   Locked upgrading(upgrade_lock);
   Reason refusal = Reason::none;
-  uint8_t* base = nullptr;
+  Mapping channel{c.header_place, nullptr};
   if (upgrading.nested() || !close_door(c)) {
     refusal = c.side->holders.load(memory_order_relaxed) == 1 ? Reason::busy_at_offer : Reason::shared_before_upgrade;
   } else {
-    const long mapped = c.side->plain.load(memory_order_relaxed) == Reason::none ? map_channel(memfd, c.side->bits, base) : -EPERM;
+    const long mapped = c.side->plain.load(memory_order_relaxed) == Reason::none ? map_channel(memfd, c.side->bits, channel) : -EPERM;
     if (mapped == 0) {
-      adopt(c, base);
+      adopt(c, channel);
       // SYNC: release, pairs with the acceptor's acquire in peer_attached().
-      reinterpret_cast<ChannelHeader*>(base)->attached.store(1, memory_order_release);
+      reinterpret_cast<ChannelHeader*>(channel.header)->attached.store(1, memory_order_release);
     } else if (mapped != -EPERM) {
       refusal = mapped == -EPROTO ? Reason::bad_offer : Reason::no_resources;
+      if (mapped != -EPROTO) c.header_place = nullptr;
     }
     c.changing.store(false, memory_order_release);
   }
@@ -87,7 +93,8 @@ bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
 }
 
 long offer(Connection& c, int fd, const SendRequest& request) {
-  OfferedChannel channel;
+  Mapping channel{c.header_place, nullptr};
+  int memfd = -1;
   {
     Locked upgrading(upgrade_lock);
     if (upgrading.nested() || !close_door(c)) return -EAGAIN;
@@ -97,10 +104,10 @@ long offer(Connection& c, int fd, const SendRequest& request) {
       made = -EPERM;
     }
     if (made == 0) {
-      made = create_channel(c.side->bits, channel);
-      if (made < 0) c.side->plain.store(Reason::no_resources, memory_order_relaxed);
+      made = create_channel(c.side->bits, channel, memfd);
+      if (made < 0) c.side->plain.store(Reason::no_resources, memory_order_relaxed), c.header_place = nullptr;
     }
-    if (made == 0) adopt(c, channel.base);
+    if (made == 0) adopt(c, channel);
     c.changing.store(false, memory_order_release);
     if (made < 0) return -EAGAIN;
   }
@@ -113,14 +120,14 @@ long offer(Connection& c, int fd, const SendRequest& request) {
   message.msg_controllen = sizeof control;
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   *header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-  memcpy(CMSG_DATA(header), &channel.memfd, sizeof(int));
+  memcpy(CMSG_DATA(header), &memfd, sizeof(int));
   long sent;
   {
     Locked writing(c.side->write_lock);
     sent = sys::sendmsg(fd, &message, (request.flags & ~MSG_OOB) | MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) c.side->kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
   }
-  sys::close(channel.memfd);
+  sys::close(memfd);
   if (sent <= 0) {
     make_plain(c, fd, Reason::no_resources);  // never sent, so never attached: the write goes on in the kernel and reports its own error
     return -EAGAIN;

@@ -5,6 +5,7 @@
 #include <new>
 #include <sys/mman.h>
 
+#include "agreement/offer.h"
 #include "connection/lock.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
@@ -52,7 +53,11 @@ Slab* add_slab() {
   auto* slab = new (memory) Slab{};
   slab->sides = static_cast<Side*>(map(kSideBytes, MAP_SHARED, nullptr));
   if (!slab->sides) return sys::raw(SYS_munmap, memory, sizeof(Slab)), nullptr;
-  for (size_t i = 0; i < kSlots; ++i) slab->connections[i].side = &slab->sides[i];
+  uint8_t* const headers = reserve_headers(kSlots);
+  for (size_t i = 0; i < kSlots; ++i) {
+    slab->connections[i].side = &slab->sides[i];
+    slab->connections[i].header_place = headers ? headers + i * kHeaderBytes : nullptr;
+  }
   slabs[index].store(slab);
   slab_count.store(index + 1);
   return slab;

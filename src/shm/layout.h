@@ -10,16 +10,28 @@
 namespace shunt {
 
 inline constexpr uint64_t kChannelMagic = 0x314c4e4e48435453;  // "STCHNNL1"
-inline constexpr uint32_t kChannelVersion = 1;
+inline constexpr uint32_t kChannelVersion = 2;
 inline constexpr size_t kLine = 64;
 
-// Ring areas: class c holds 2^c bytes at offset 2^c of its direction's region, so areas never overlap.
-inline constexpr uint32_t kFirstClass = 14;  // 16 KiB
-inline constexpr uint32_t kKernelLikeClass = 18;  // 256 KiB: net.core.wmem_default is 208 KiB
-inline constexpr uint32_t kLastClass = 20;   // 1 MiB
-inline constexpr size_t kRegionBytes = size_t{1} << (kLastClass + 1);
-inline constexpr size_t kChannelBytes = kRegionBytes * 2;  // direction d's region starts at d * kRegionBytes
-inline constexpr size_t kHeaderBytes = 4096;               // at 0: below the first area of region 0, which starts at 16 KiB
+// A ring has an area of its own for each size (class) that it may take. It starts in the smallest, which lies beside the header, in one page.
+//
+//   0        640      1024      2048      3072      4096
+//   | header |        | to the  | to the  |         | the larger areas to the connector | those to the acceptor |
+//   |        |        |connector| acceptor|         |  16 KiB  |  256 KiB  |   1 MiB    |  the same             |
+inline constexpr uint32_t kClasses = 4;
+inline constexpr uint32_t kLastClass = kClasses - 1;
+inline constexpr uint32_t kClassBits[kClasses] = {10, 14, 18, 20};  // 1 KiB, 16 KiB, 256 KiB, 1 MiB
+inline constexpr size_t kHeaderBytes = 4096;  // mapped by itself: the header pages of many channels share one page of page table
+inline constexpr size_t kFirstAreaAt = 1024;
+constexpr size_t larger_areas_before(uint32_t ring_class) {
+  size_t bytes = 0;
+  for (uint32_t k = 1; k < ring_class; ++k) bytes += size_t{1} << kClassBits[k];
+  return bytes;
+}
+inline constexpr size_t kLargerBytes = larger_areas_before(kClasses);  // of one direction
+inline constexpr size_t kChannelBytes = kHeaderBytes + 2 * kLargerBytes;
+inline constexpr size_t kMostUnread = kLargerBytes + (size_t{1} << kClassBits[0]);  // what one ring can hold in all its areas
+inline constexpr uint64_t kNever = ~uint64_t{0};
 
 // Writer's state of one direction, in the order it goes through. Never goes back.
 enum class Stage : uint32_t {
@@ -39,8 +51,8 @@ enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
 struct Direction {
   // --- line 0: written by X on every write, read by Y on every read.
   alignas(kLine) std::atomic<uint64_t> tail;  // bytes published. SYNC: release here / acquire in Y's read
-  std::atomic<uint64_t> class_from;  // position from which class_next holds; published by tail
-  std::atomic<uint32_t> class_next;  // ring class from class_from on; published by tail
+  std::atomic<uint64_t> class_from[kLastClass];  // [k - 1]: the position from which class k holds, kNever: none; published by class_next
+  std::atomic<uint32_t> class_next;  // the largest class with a position. SYNC: release here / acquire in Y's read
   std::atomic<uint32_t> writing;     // nonzero while X is between its look at `ask` and its publication
   std::atomic<uint32_t> writer_cpu;  // 1 + the CPU on which X last waited, 0: unknown; a hint for Y's patience
   // --- line 1: written by X, seldom.
@@ -76,9 +88,9 @@ inline constexpr uint32_t kToAcceptor = 1;
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(Direction, tail) == 0);
 static_assert(offsetof(Direction, class_from) == 8);
-static_assert(offsetof(Direction, class_next) == 16);
-static_assert(offsetof(Direction, writing) == 20);
-static_assert(offsetof(Direction, writer_cpu) == 24);
+static_assert(offsetof(Direction, class_next) == 32);
+static_assert(offsetof(Direction, writing) == 36);
+static_assert(offsetof(Direction, writer_cpu) == 40);
 static_assert(offsetof(Direction, stage) == 64);
 static_assert(offsetof(Direction, bells_rung) == 68);
 static_assert(offsetof(Direction, kernel_total) == 72);
@@ -96,7 +108,7 @@ static_assert(sizeof(Direction) == 256);
 static_assert(offsetof(ChannelHeader, bits) == 16);
 static_assert(offsetof(ChannelHeader, attached) == 64);
 static_assert(offsetof(ChannelHeader, direction) == 128);
-static_assert(sizeof(ChannelHeader) == 640 && sizeof(ChannelHeader) <= kHeaderBytes);
-static_assert(kHeaderBytes <= size_t{1} << kFirstClass);
+static_assert(sizeof(ChannelHeader) == 640 && sizeof(ChannelHeader) <= kFirstAreaAt);
+static_assert(kFirstAreaAt + (size_t{2} << kClassBits[0]) <= kHeaderBytes);
 
 }  // namespace shunt

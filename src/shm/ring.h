@@ -10,18 +10,52 @@
 
 namespace shunt {
 
-// How positions map to memory on this end: the current class, and where it began. Private to one end, never re-read.
-struct RingMap {
-  uint64_t class_from;   // positions from here on use `ring_class`
-  uint32_t ring_class;   // kFirstClass .. kLastClass
-  uint32_t previous_class = kFirstClass;  // of positions before class_from that are still unread
+// Where the areas of one direction's ring are mapped, by class.
+struct Region {
+  uint8_t* area[kClasses];
 };
 
-inline uint64_t class_bytes(uint32_t ring_class) { return uint64_t{1} << ring_class; }
+// How positions map to areas, as one end knows it: private, never re-read from the channel. Position p is of the largest class k with from[k] ≤ p.
+struct RingMap {
+  uint64_t from[kClasses] = {0, kNever, kNever, kNever};
+  uint32_t newest = 0;  // larger classes do not count yet. Written after `from`, so that who dies in between has changed nothing
+};
 
-inline uint8_t* ring_at(uint8_t* region, uint32_t ring_class, uint64_t position) {
-  const uint64_t size = class_bytes(ring_class);
-  return region + size + (position & (size - 1));
+constexpr uint64_t class_bytes(uint32_t ring_class) { return uint64_t{1} << kClassBits[ring_class]; }
+
+inline void begin_class(RingMap& map, uint32_t ring_class, uint64_t from) {
+  for (uint32_t skipped = map.newest + 1; skipped < ring_class; ++skipped) map.from[skipped] = kNever;
+  map.from[ring_class] = from;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  map.newest = ring_class;
+}
+
+inline uint32_t class_at(const RingMap& map, uint64_t position) {
+  uint32_t k = map.newest;
+  while (map.from[k] > position) --k;  // from[0] is 0
+  return k;
+}
+
+// Where the bytes of class `k` end: at the next class, at `end` at the latest.
+inline uint64_t class_end(const RingMap& map, uint32_t k, uint64_t end) {
+  while (++k <= map.newest)
+    if (map.from[k] != kNever) return min_of(map.from[k], end);
+  return end;
+}
+
+// No area holds more than its size.
+inline bool fits(const RingMap& map, uint64_t head, uint64_t tail) {
+  while (head < tail) {
+    const uint32_t k = class_at(map, head);
+    const uint64_t end = class_end(map, k, tail);
+    if (end - head > class_bytes(k)) return false;
+    head = end;
+  }
+  return true;
+}
+
+inline uint8_t* ring_at(const Region& region, uint32_t ring_class, uint64_t position) {
+  return region.area[ring_class] + (position & (class_bytes(ring_class) - 1));
 }
 
 // The contiguous bytes from `position` within one area.
@@ -102,12 +136,12 @@ class Cursor {
 };
 
 // Copies between a caller's memory and [position, position + bytes) of an area, splitting at the wrap.
-inline void ring_put(uint8_t* region, uint32_t ring_class, uint64_t position, Cursor& from, uint64_t bytes) {
+inline void ring_put(const Region& region, uint32_t ring_class, uint64_t position, Cursor& from, uint64_t bytes) {
   const uint64_t first = min_of(bytes, contiguous(ring_class, position));
   from.take(ring_at(region, ring_class, position), first);
   if (bytes > first) from.take(ring_at(region, ring_class, position + first), bytes - first);
 }
-inline void ring_get(uint8_t* region, uint32_t ring_class, uint64_t position, Cursor& to, uint64_t bytes) {
+inline void ring_get(const Region& region, uint32_t ring_class, uint64_t position, Cursor& to, uint64_t bytes) {
   const uint64_t first = min_of(bytes, contiguous(ring_class, position));
   to.fill(ring_at(region, ring_class, position), first);
   if (bytes > first) to.fill(ring_at(region, ring_class, position + first), bytes - first);

@@ -57,58 +57,84 @@ size_t channels_mapped() {
 
 void expect_refused(int fd) {
   ASSERT_GE(fd, 0);
-  uint8_t* base = nullptr;
+  Mapping channel{};
   const size_t before = channels_mapped();
-  EXPECT_EQ(map_channel(fd, kBits, base), -EPROTO);
-  EXPECT_EQ(base, nullptr);
+  EXPECT_EQ(map_channel(fd, kBits, channel), -EPROTO);
+  EXPECT_EQ(channel.header, nullptr);
   EXPECT_EQ(channels_mapped(), before);
   EXPECT_NE(fcntl(fd, F_GETFD), -1) << "the descriptor is its owner's to close";
   close(fd);
 }
 
+void release(const Mapping& channel) { EXPECT_TRUE(unmap_channel(channel, nullptr)); }
+
 TEST(Offer, AGenuineChannelIsMappedByBothEnds) {
-  OfferedChannel channel;
-  ASSERT_EQ(create_channel(kBits, channel), 0);
-  ASSERT_TRUE(is_offer(channel.memfd, kBits));
-  uint8_t* base = nullptr;
-  ASSERT_EQ(map_channel(channel.memfd, kBits, base), 0);
-  ASSERT_NE(base, channel.base);
-  channel.base[kChannelBytes - 1] = 0x5a;
-  EXPECT_EQ(base[kChannelBytes - 1], 0x5a);
+  Mapping one{}, other{};
+  int memfd;
+  ASSERT_EQ(create_channel(kBits, one, memfd), 0);
+  ASSERT_TRUE(is_offer(memfd, kBits));
+  ASSERT_EQ(map_channel(memfd, kBits, other), 0);
+  ASSERT_NE(other.header, one.header);
+  one.header[kHeaderBytes - 1] = 0x5a;
+  EXPECT_EQ(other.header[kHeaderBytes - 1], 0x5a);
+  one.larger[kChannelBytes - kHeaderBytes - 1] = 0x5b;
+  EXPECT_EQ(other.larger[kChannelBytes - kHeaderBytes - 1], 0x5b);
   struct stat status {};
-  ASSERT_EQ(fstat(channel.memfd, &status), 0);
+  ASSERT_EQ(fstat(memfd, &status), 0);
   EXPECT_EQ(status.st_size, static_cast<off_t>(kChannelBytes));
-  EXPECT_EQ(fcntl(channel.memfd, F_GET_SEALS) & kGoodSeals, kGoodSeals);
-  EXPECT_TRUE(fcntl(channel.memfd, F_GETFD) & FD_CLOEXEC);
-  EXPECT_EQ(ftruncate(channel.memfd, 0), -1) << "nobody can take the pages away";
-  close(channel.memfd);
-  unmap_channel(base);
-  unmap_channel(channel.base);
+  EXPECT_EQ(fcntl(memfd, F_GET_SEALS) & kGoodSeals, kGoodSeals);
+  EXPECT_TRUE(fcntl(memfd, F_GETFD) & FD_CLOEXEC);
+  EXPECT_EQ(ftruncate(memfd, 0), -1) << "nobody can take the pages away";
+  close(memfd);
+  release(one);
+  release(other);
   EXPECT_EQ(channels_mapped(), 0u);
 }
 
+TEST(Offer, HeadersGoWhereTheyAreToldAndTheirPlacesAreKept) {
+  uint8_t* const places = reserve_headers(2);
+  ASSERT_NE(places, nullptr);
+  for (int life = 0; life < 2; ++life) {
+    Mapping one{places, nullptr}, other{places + kHeaderBytes, nullptr};
+    int memfd;
+    ASSERT_EQ(create_channel(kBits, one, memfd), 0);
+    ASSERT_EQ(map_channel(memfd, kBits, other), 0);
+    EXPECT_EQ(one.header, places);
+    EXPECT_EQ(other.header, places + kHeaderBytes);
+    close(memfd);
+    EXPECT_TRUE(unmap_channel(one, places));
+    EXPECT_TRUE(unmap_channel(other, places + kHeaderBytes));
+    EXPECT_EQ(channels_mapped(), 0u);
+    // Nobody else may be given the place: it is mapped still.
+    EXPECT_EQ(mmap(places, 2 * kHeaderBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), MAP_FAILED);
+  }
+  munmap(places, 2 * kHeaderBytes);
+}
+
 TEST(Offer, AFreshChannelWakesThoseWhoSleepInTheKernelAlready) {
-  OfferedChannel channel;
-  ASSERT_EQ(create_channel(kBits, channel), 0);
-  const auto& header = *reinterpret_cast<ChannelHeader*>(channel.base);
+  Mapping channel{};
+  int memfd;
+  ASSERT_EQ(create_channel(kBits, channel, memfd), 0);
+  const auto& header = *reinterpret_cast<ChannelHeader*>(channel.header);
   EXPECT_EQ(memcmp(header.bits, kBits.bytes, 16), 0);
   EXPECT_EQ(header.attached.load(), 0u);
   for (const Direction& direction : header.direction) {
     EXPECT_EQ(direction.data_arm.load(), 1u);
     EXPECT_EQ(direction.space_arm.load(), 0u);
-    EXPECT_EQ(direction.class_next.load(), kFirstClass);
+    EXPECT_EQ(direction.class_next.load(), 0u);
+    for (const auto& from : direction.class_from) EXPECT_EQ(from.load(), kNever);
     EXPECT_EQ(direction.stage.load(), Stage::kernel);
     EXPECT_EQ(direction.tail.load(), 0u);
   }
-  close(channel.memfd);
-  unmap_channel(channel.base);
+  close(memfd);
+  release(channel);
 }
 
 TEST(Offer, AForgeryWithNothingWrongIsAccepted) {
   const int fd = Forgery{}.make();
-  uint8_t* base = nullptr;
-  ASSERT_EQ(map_channel(fd, kBits, base), 0);  // or the refusals below would prove nothing
-  unmap_channel(base);
+  Mapping channel{};
+  ASSERT_EQ(map_channel(fd, kBits, channel), 0);  // or the refusals below would prove nothing
+  release(channel);
   close(fd);
 }
 
@@ -160,7 +186,7 @@ TEST(Offer, AnotherVersionIsAnOfferStillSoThatItIsClosed) {
 }
 
 TEST(Offer, HugePagesAreRefused) {
-  Forgery forgery{.flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB};
+  Forgery forgery{.size = size_t{4} << 20, .flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB};  // no huge page is as small as a channel
   const int fd = forgery.make();
   if (fd < 0) GTEST_SKIP() << "no huge pages here";
   expect_refused(fd);
@@ -206,11 +232,11 @@ TEST(Offer, LookingLeavesTheDescriptorAsItWas) {
 }
 
 TEST(Offer, ABadDescriptorIsNoOffer) {
-  uint8_t* base = nullptr;
+  Mapping channel{};
   errno = 4711;
   EXPECT_FALSE(is_offer(-1, kBits));
   EXPECT_FALSE(is_offer(1 << 20, kBits));
-  EXPECT_EQ(map_channel(-1, kBits, base), -EPROTO);
+  EXPECT_EQ(map_channel(-1, kBits, channel), -EPROTO);
   EXPECT_EQ(errno, 4711);
 }
 

@@ -65,21 +65,28 @@ class HostilePair {
   const int victim, peer;
 
  private:
-  // Puts the victim's mapping between pages that nobody may touch.
+  // Puts both parts of the victim's mapping between pages that nobody may touch.
   void fence_off() {
-    constexpr size_t kGuard = kChannelBytes;
     const Pin pin(victim);
     Connection& c = *pin;
-    uint8_t* old = c.channel.load();
-    auto* area = static_cast<uint8_t*>(
-        mmap(nullptr, kChannelBytes + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    ASSERT_EQ(mremap(old, kChannelBytes, kChannelBytes, MREMAP_MAYMOVE | MREMAP_FIXED, area + kGuard), area + kGuard);
-    const ptrdiff_t moved = area + kGuard - old;
+    uint8_t* const header = c.channel.load();
+    const ptrdiff_t moved = move_behind_guards(header, kHeaderBytes) - header;
     c.in = reinterpret_cast<Direction*>(reinterpret_cast<uint8_t*>(c.in) + moved);
     c.out = reinterpret_cast<Direction*>(reinterpret_cast<uint8_t*>(c.out) + moved);
-    c.in_region += moved;
-    c.out_region += moved;
-    c.channel.store(old + moved);
+    c.channel.store(header + moved);
+    uint8_t* const larger = std::min(c.in_region.area[1], c.out_region.area[1]);
+    const ptrdiff_t moved_too = move_behind_guards(larger, kChannelBytes - kHeaderBytes) - larger;
+    for (Region* region : {&c.in_region, &c.out_region}) {
+      region->area[0] += moved;
+      for (uint32_t k = 1; k < kClasses; ++k) region->area[k] += moved_too;
+    }
+  }
+  static uint8_t* move_behind_guards(uint8_t* old, size_t bytes) {
+    constexpr size_t kGuard = kChannelBytes;
+    auto* area = static_cast<uint8_t*>(
+        mmap(nullptr, bytes + 2 * kGuard, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    EXPECT_EQ(mremap(old, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, area + kGuard), area + kGuard);
+    return area + kGuard;
   }
   bool peer_is_dead_ = false;
 };

@@ -25,6 +25,11 @@ struct Attack {
   void (*strike)(Direction& in, Direction& out);  // as the victim sees them
 };
 
+void announce(Direction& direction, uint32_t ring_class, uint64_t from) {
+  direction.class_from[(ring_class - 1) % kLastClass] = from;
+  direction.class_next = ring_class;
+}
+
 #define SHUNT_AT(unread, before, body)                \
   unread, before, [](Direction& in, Direction& out) { \
     (void)in, (void)out;                              \
@@ -41,22 +46,21 @@ const Attack kAttacks[] = {
     {"tail_at_the_end_of_numbers", SHUNT_AT(10, false, in.tail = ~uint64_t{0})},
     {"tail_zero", SHUNT_AT(10, false, in.tail = 0)},
     {"tail_one_back", SHUNT_AT(10, false, in.tail -= 1)},
-    // classes
-    {"class_zero", SHUNT_AT(0, false, in.class_from = in.tail.load(); in.class_next = 0; in.tail += 10)},
-    {"class_too_small",
-     SHUNT_AT(0, false, in.class_from = in.tail.load(); in.class_next = kFirstClass - 1; in.tail += 10)},
-    {"class_too_large",
-     SHUNT_AT(0, false, in.class_from = in.tail.load(); in.class_next = kLastClass + 1; in.tail += 10)},
-    {"class_of_64_bits", SHUNT_AT(0, false, in.class_from = in.tail.load(); in.class_next = 64; in.tail += 10)},
-    {"class_huge", SHUNT_AT(0, false, in.class_from = in.tail.load(); in.class_next = kHuge; in.tail += 10)},
-    {"class_from_beyond_tail",
-     SHUNT_AT(10, false, in.class_from = in.tail + 100; in.class_next = kLastClass; in.tail += 10)},
-    {"class_from_before_head", SHUNT_AT(10, false, in.class_from = 1; in.class_next = kLastClass; in.tail += 10)},
-    {"class_shrinks", SHUNT_AT(10, false, in.class_from = in.tail.load(); in.class_next = 17; in.tail += 1 << 17)},
-    {"class_largest_and_full_twice",
-     SHUNT_AT(100, false, in.class_from = in.tail.load(); in.class_next = kLastClass; in.tail = in.head + (2 << 20))},
-    {"class_changes_late_with_too_much_before_it", SHUNT_AT(0, false, in.class_from = in.head + (1 << 20);
-                                                            in.class_next = kLastClass; in.tail = in.head + (2 << 20))},
+    // classes; the traffic before has brought both rings to class 1
+    {"class_zero", SHUNT_AT(0, false, announce(in, 0, in.tail); in.tail += 10)},
+    {"class_too_large", SHUNT_AT(0, false, announce(in, kLastClass + 1, in.tail); in.tail += 10)},
+    {"class_of_64_bits", SHUNT_AT(0, false, announce(in, 64, in.tail); in.tail += 10)},
+    {"class_huge", SHUNT_AT(0, false, announce(in, kHuge, in.tail); in.tail += 10)},
+    {"class_without_a_position", SHUNT_AT(0, false, announce(in, kLastClass, kNever); in.tail += 10)},
+    {"class_from_beyond_tail", SHUNT_AT(10, false, announce(in, kLastClass, in.tail + 100); in.tail += 10)},
+    {"class_from_before_head", SHUNT_AT(10, false, announce(in, kLastClass, 1); in.tail += 10)},
+    {"class_from_before_the_last_one", SHUNT_AT(10, false, announce(in, kLastClass, in.tail.load());
+                                                announce(in, 2, in.tail + 5); in.class_next = kLastClass; in.tail += 10)},
+    {"class_that_the_bytes_do_not_fit_into",
+     SHUNT_AT(10, false, announce(in, 2, in.tail); in.tail += (1 << 18) + 1)},
+    {"class_largest_and_full_twice", SHUNT_AT(100, false, announce(in, kLastClass, in.tail); in.tail = in.head + (2 << 20))},
+    {"class_changes_late_with_too_much_before_it",
+     SHUNT_AT(0, false, announce(in, kLastClass, in.head + (1 << 20)); in.tail = in.head + (2 << 20))},
     // fences
     {"kernel_total_below_received", SHUNT_AT(0, true, in.kernel_total = 0; in.stage = Stage::ring)},
     {"kernel_total_beyond_received", SHUNT_AT(0, true, in.kernel_total = 1 << 20; in.stage = Stage::ring)},
@@ -111,7 +115,7 @@ const Attack kAttacks[] = {
     {"cpu_garbage", SHUNT_AT(0, false, in.writer_cpu = kHuge)},
     // the peer may write where it should not
     {"victims_own_fields",
-     SHUNT_AT(100, false, out.tail = 5; out.class_next = 99; out.class_from = ~uint64_t{0}; in.head = ~uint64_t{0};
+     SHUNT_AT(100, false, out.tail = 5; announce(out, 99, kNever); in.head = ~uint64_t{0};
               out.writing = 9; out.demote_at = 3; in.ask = static_cast<Ask>(9); in.passed = 9; in.data_arm = 0;
               out.kernel_total = 7)},
     {"everything_ones", SHUNT_AT(100, false,

@@ -102,6 +102,37 @@ TEST(Transfer, NonBlockingWriterStopsAtAFullRingAndGoesOnAfterTheDrain) {
   EXPECT_EQ(read_from(pair.acceptor, block.data(), 1, MSG_DONTWAIT), -EAGAIN);
 }
 
+// Writes of these sizes, of which each finds no room in the area of the last, leave unread bytes in all areas.
+constexpr size_t kThroughAllAreas[] = {900, 10'000, 200'000, 800'000};
+
+TEST(Transfer, UnreadBytesOfAllAreasComeInOrder) {
+  StreamPair pair;
+  upgrade(pair);
+  uint64_t sent = 0;
+  for (const size_t bytes : kThroughAllAreas) {
+    std::vector<uint8_t> block(bytes);
+    for (size_t i = 0; i < bytes; ++i) block[i] = pattern(sent + i);
+    ASSERT_EQ(write_to(pair.connector, block.data(), bytes, MSG_DONTWAIT), static_cast<long>(bytes));
+    sent += bytes;
+  }
+  EXPECT_EQ(Pin(pair.connector)->side->out_map.newest, kLastClass);
+  drink(pair.acceptor, sent, 5, 30'000);
+  EXPECT_EQ(Pin(pair.acceptor)->side->in_map.newest, kLastClass);
+}
+
+// A process of the family that was killed between its choice of a larger area and the announcement.
+TEST(Transfer, AnUnannouncedAreaIsAnnouncedByTheNextWriter) {
+  StreamPair pair;
+  upgrade(pair);
+  {
+    Pin pin(pair.connector);
+    begin_class(pin->side->out_map, 2, pin->side->tail.load());
+  }
+  std::thread writer([&] { pour(pair.connector, 100'000, 1, 20'000); });
+  drink(pair.acceptor, 100'000, 2, 20'000);
+  writer.join();
+}
+
 TEST(Transfer, EndOfStreamComesAfterTheRing) {
   StreamPair pair;
   upgrade(pair);
@@ -124,14 +155,18 @@ TEST(Transfer, PeerThatLeftBytesUnreadIsAResetOnce) {
 }
 
 TEST(Transfer, RetreatPutsUnreadBytesBackThroughTheKernel) {
-  for (const size_t unread : {size_t{0}, size_t{5}, size_t{50000}}) {
-    SCOPED_TRACE(unread);
+  const std::vector<size_t> writes[] = {{}, {5}, {50'000}, {900, 10'000, 50'000}};  // the last ones leave bytes in three areas
+  for (const auto& sizes : writes) {
+    size_t unread = 0;
     StreamPair pair;
     upgrade(pair);
-    std::vector<char> sent(unread, 'u'), got(unread + 10);
-    if (unread) {
-      ASSERT_EQ(write_to(pair.acceptor, sent.data(), unread), static_cast<long>(unread));
+    std::vector<char> got(100'000);
+    for (const size_t bytes : sizes) {
+      const std::vector<char> block(bytes, static_cast<char>('a' + bytes % 26));
+      ASSERT_EQ(write_to(pair.acceptor, block.data(), bytes), static_cast<long>(bytes));
+      unread += bytes;
     }
+    SCOPED_TRACE(unread);
     {
       Pin pin(pair.connector);
       retreat(*pin, pair.connector, Reason::stdio);
@@ -144,6 +179,10 @@ TEST(Transfer, RetreatPutsUnreadBytesBackThroughTheKernel) {
       done += static_cast<size_t>(n);
     }
     EXPECT_EQ(std::string(got.data() + unread, 5), "after");
+    for (size_t at = 0; const size_t bytes : sizes) {
+      EXPECT_EQ(std::string(got.data() + at, bytes), std::string(bytes, static_cast<char>('a' + bytes % 26)));
+      at += bytes;
+    }
     ASSERT_EQ(::send(pair.connector, "raw", 3, 0), 3);
     EXPECT_EQ(read_from(pair.acceptor, got.data(), 3), 3);
     EXPECT_EQ(std::string(got.data(), 3), "raw");

@@ -44,7 +44,8 @@ TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
     SCOPED_TRACE(i);
     Direction& d = header_.direction[i];
     const uint32_t mark = (i + 1) << 16;
-    d.tail = mark + 1, d.class_from = mark + 2, d.class_next = mark + 3, d.writing = mark + 4, d.writer_cpu = mark + 5;
+    d.tail = mark + 1, d.class_next = mark + 3, d.writing = mark + 4, d.writer_cpu = mark + 5;
+    d.class_from[0] = mark + 2, d.class_from[1] = mark + 19, d.class_from[2] = mark + 20;
     d.stage = static_cast<Stage>(mark + 6), d.bells_rung = mark + 7, d.kernel_total = mark + 8, d.demote_at = mark + 9;
     d.space_arm = mark + 10, d.gone_writer = mark + 11, d.bells_final = mark + 12, d.head = mark + 13;
     d.data_arm = mark + 14, d.ask = static_cast<Ask>(mark + 15), d.gone_reader = mark + 16, d.passed = mark + 17;
@@ -53,9 +54,10 @@ TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
   const struct {
     size_t offset;
     bool wide;
-  } places[] = {{0, true},   {8, true},    {16, false},  {20, false},  {24, false},  {64, false},
+  } places[] = {{0, true},   {8, true},    {32, false},  {36, false},  {40, false},  {64, false},
                 {68, false}, {72, true},   {80, true},   {88, false},  {92, false},  {96, false},
-                {128, true}, {192, false}, {196, false}, {200, false}, {204, false}, {208, false}};
+                {128, true}, {192, false}, {196, false}, {200, false}, {204, false}, {208, false},
+                {16, true},  {24, true}};
   for (uint32_t i = 0; i < 2; ++i)
     for (uint32_t field = 0; field < std::size(places); ++field) {
       const size_t at = base[i] + places[field].offset;
@@ -75,15 +77,15 @@ TEST_F(Layout, LinesOfDifferentWritersAreCacheLinesApart) {
   EXPECT_NE(line(&d.old_readers), line(&header_.direction[1].tail));
 }
 
-TEST(Geometry, AreasOfOneRegionNeverOverlapAndLeaveTheHeaderAlone) {
-  uint64_t end = kHeaderBytes;
-  for (uint32_t ring_class = kFirstClass; ring_class <= kLastClass; ++ring_class) {
-    const uint64_t begin = uint64_t{1} << ring_class, size = begin;
-    EXPECT_GE(begin, end) << ring_class;
-    end = begin + size;
-  }
-  EXPECT_EQ(end, kRegionBytes);
-  EXPECT_EQ(kChannelBytes, size_t{4} << 20);
+TEST(Geometry, TheFirstAreasLieBesideTheHeaderAndTheOthersBehindIt) {
+  EXPECT_GE(kFirstAreaAt, sizeof(ChannelHeader));
+  EXPECT_LE(kFirstAreaAt + 2 * (size_t{1} << kClassBits[0]), kHeaderBytes);
+  EXPECT_EQ(kHeaderBytes, 4096u);
+  EXPECT_EQ(larger_areas_before(1), 0u);
+  EXPECT_EQ(larger_areas_before(2), size_t{16} << 10);
+  EXPECT_EQ(larger_areas_before(3), size_t{272} << 10);
+  EXPECT_EQ(kLargerBytes, size_t{1296} << 10);
+  EXPECT_EQ(kChannelBytes, 4096 + (size_t{2592} << 10));
 }
 
 }  // namespace

@@ -18,11 +18,16 @@ Bytes noise(size_t bytes, uint32_t seed) {
   return made;
 }
 
-// One whole region, with a guard before and behind that nobody may touch.
+// All areas of one ring, each with a guard before and behind that nobody may touch.
 class Ring : public ::testing::TestWithParam<uint32_t> {
  protected:
   static constexpr size_t kGuard = 4096;
-  Ring() : memory_(kRegionBytes + 2 * kGuard, 0xee), region_(memory_.data() + kGuard) {}
+  Ring() {
+    for (uint32_t k = 0; k < kClasses; ++k) {
+      memory_[k].assign(class_bytes(k) + 2 * kGuard, 0xee);
+      region_.area[k] = memory_[k].data() + kGuard;
+    }
+  }
 
   void put(uint64_t position, const Bytes& data) {
     iovec part{const_cast<uint8_t*>(data.data()), data.size()};
@@ -36,26 +41,27 @@ class Ring : public ::testing::TestWithParam<uint32_t> {
     ring_get(region_, GetParam(), position, to, bytes);
     return data;
   }
-  // Bytes of memory_ that are no longer as they were, outside [begin, begin + bytes) of the region.
-  size_t touched_outside(uint64_t begin, uint64_t bytes) const {
+  // Bytes that are no longer as they were, outside the area of the class.
+  size_t touched_outside() const {
     size_t touched = 0;
-    for (size_t i = 0; i < memory_.size(); ++i)
-      if (memory_[i] != 0xee && (i < kGuard + begin || i >= kGuard + begin + bytes)) ++touched;
+    for (uint32_t k = 0; k < kClasses; ++k)
+      for (size_t i = 0; i < memory_[k].size(); ++i)
+        if (memory_[k][i] != 0xee && (k != GetParam() || i < kGuard || i >= kGuard + class_bytes(k))) ++touched;
     return touched;
   }
 
-  Bytes memory_;
-  uint8_t* region_;
+  Bytes memory_[kClasses];
+  Region region_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Classes, Ring, ::testing::Range(kFirstClass, kLastClass + 1));
+INSTANTIATE_TEST_SUITE_P(Classes, Ring, ::testing::Range(0u, kClasses));
 
 TEST_P(Ring, WhatWasPutAtAPositionIsGotThere) {
   const uint64_t size = class_bytes(GetParam());
   uint32_t seed = 0;
   for (const uint64_t lap : {uint64_t{0}, uint64_t{1}, uint64_t{12345}, uint64_t{1} << 40})
-    for (const uint64_t before_end : {uint64_t{0}, uint64_t{1}, uint64_t{63}, uint64_t{4097}})
-      for (const uint64_t bytes : {uint64_t{1}, uint64_t{2}, uint64_t{64}, uint64_t{4097}, size - 1, size}) {
+    for (const uint64_t before_end : {uint64_t{0}, uint64_t{1}, uint64_t{63}, size / 2 + 1})
+      for (const uint64_t bytes : {uint64_t{1}, uint64_t{2}, uint64_t{64}, size / 2 + 1, size - 1, size}) {
         const uint64_t position = (lap + 1) * size - before_end;
         const Bytes data = noise(bytes, ++seed);
         put(position, data);
@@ -66,14 +72,14 @@ TEST_P(Ring, WhatWasPutAtAPositionIsGotThere) {
 TEST_P(Ring, APutStaysInsideTheAreaOfItsClass) {
   const uint64_t size = class_bytes(GetParam());
   put(5 * size - 7, Bytes(size, 0x55));
-  EXPECT_EQ(touched_outside(size, size), 0u);
+  EXPECT_EQ(touched_outside(), 0u);
 }
 
 TEST_P(Ring, TheByteAfterTheLastIsTheFirst) {
   const uint64_t size = class_bytes(GetParam());
   put(size - 1, {1, 2});
-  EXPECT_EQ(region_[size + size - 1], 1);
-  EXPECT_EQ(region_[size], 2);
+  EXPECT_EQ(region_.area[GetParam()][size - 1], 1);
+  EXPECT_EQ(region_.area[GetParam()][0], 2);
   EXPECT_EQ(contiguous(GetParam(), size - 1), 1u);
   EXPECT_EQ(contiguous(GetParam(), size), size);
 }
@@ -84,17 +90,48 @@ TEST_P(Ring, PositionsWrapAt64BitsWithoutALossToo) {
   EXPECT_EQ(get(~uint64_t{0} - 49, 100), data);
 }
 
-TEST(RingClasses, EachAreaKeepsWhatTheOthersWrite) {
-  Bytes memory(kRegionBytes);
-  for (uint32_t c = kFirstClass; c <= kLastClass; ++c) {
-    Bytes data(class_bytes(c), static_cast<uint8_t>(c));
-    iovec part{data.data(), data.size()};
-    Cursor from(&part, 1);
-    ring_put(memory.data(), c, 3, from, data.size());
+TEST(RingMap, StartsInTheSmallestClass) {
+  const RingMap map;
+  for (const uint64_t position : {uint64_t{0}, uint64_t{1}, kNever - 1, kNever}) EXPECT_EQ(class_at(map, position), 0u);
+  EXPECT_EQ(class_end(map, 0, 77), 77u);
+}
+
+TEST(RingMap, EachPositionIsOfTheClassThatBeganLast) {
+  RingMap map;
+  begin_class(map, 1, 100);
+  begin_class(map, 3, 500);  // the second is skipped
+  const struct {
+    uint64_t position;
+    uint32_t ring_class;
+    uint64_t end;
+  } places[] = {{0, 0, 100}, {99, 0, 100}, {100, 1, 500}, {499, 1, 500}, {500, 3, 1000}, {999, 3, 1000}};
+  for (const auto& place : places) {
+    EXPECT_EQ(class_at(map, place.position), place.ring_class) << place.position;
+    EXPECT_EQ(class_end(map, place.ring_class, 1000), place.end) << place.position;
   }
-  for (uint32_t c = kFirstClass; c <= kLastClass; ++c)
-    for (const uint64_t position : {uint64_t{0}, class_bytes(c) / 2, class_bytes(c) - 1})
-      EXPECT_EQ(*ring_at(memory.data(), c, position), c);
+  EXPECT_EQ(class_end(map, 0, 50), 50u);
+}
+
+TEST(RingMap, AClassThatBeginsWhereTheLastBeganLeavesItEmpty) {
+  RingMap map;
+  begin_class(map, 1, 0);
+  begin_class(map, 2, 0);
+  EXPECT_EQ(class_at(map, 0), 2u);
+  EXPECT_TRUE(fits(map, 0, class_bytes(2)));
+  EXPECT_FALSE(fits(map, 0, class_bytes(2) + 1));
+}
+
+TEST(RingMap, NoAreaHoldsMoreThanItsSize) {
+  RingMap map;
+  EXPECT_TRUE(fits(map, 5, 5));
+  EXPECT_TRUE(fits(map, 5, 5 + class_bytes(0)));
+  EXPECT_FALSE(fits(map, 5, 5 + class_bytes(0) + 1));
+  begin_class(map, 1, 1000);
+  EXPECT_TRUE(fits(map, 0, 1000 + class_bytes(1)));
+  EXPECT_FALSE(fits(map, 0, 1000 + class_bytes(1) + 1));
+  begin_class(map, 3, 1000 + class_bytes(1) + 1);  // the area of class 1 would hold one byte too many
+  EXPECT_FALSE(fits(map, 0, 1000 + class_bytes(1) + 2));
+  EXPECT_TRUE(fits(map, 1001, 1000 + class_bytes(1) + 2));
 }
 
 // ---- the walk
