@@ -56,10 +56,13 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   }
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.newest) / 2);
   // Full for us as long as neither the peer's head nor what we know of it moves: whoever polls goes by the latter.
-  if (c.side->full_at == c.out->head.load(memory_order_relaxed) + 1 && c.side->full_at == c.side->head_seen + 1) return -EAGAIN;
+  // (The peer's head is a cache line that the peer writes on every read: not to be touched without need.)
+  uint64_t& full_at = c.side->full_at;
+  if (full_at != 0 && full_at == c.out->head.load(memory_order_relaxed) + 1 && full_at == c.side->head_seen + 1) return -EAGAIN;
+  full_at = 0;
   if (ring_space(c, fd, request.bytes, nested) < whole) {
     if (c.side->out_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
-    c.side->full_at = c.side->head_seen + 1;
+    full_at = c.side->head_seen + 1;
     return -EAGAIN;
   }
   uint64_t bytes = request.bytes;

@@ -48,9 +48,11 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   if (vain) {
     // no more of that
   } else if (events == POLLIN) {
+    const uint8_t* const next = ring_at(c.in_region, side.in_map.newest, side.head.load(std::memory_order_relaxed));
     if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring && c.in->stage.load(std::memory_order_relaxed) == Stage::ring &&
         c.in->gone_writer.load(std::memory_order_relaxed) == 0 &&
         patience.spin(c.data_history, watch_, exchange_cpus(c), [&] {
+          __builtin_prefetch(next);  // the bytes come with the news of them, not after it
           return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
                  c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
         })) {

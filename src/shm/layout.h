@@ -15,7 +15,7 @@ inline constexpr size_t kLine = 64;
 
 // A ring has an area of its own for each size (class) that it may take. It starts in the smallest, which lies beside the header, in one page.
 //
-//   0        640      1024      2048      3072      4096
+//   0        768      1024      2048      3072      4096
 //   | header |        | to the  | to the  |         | the larger areas to the connector | those to the acceptor |
 //   |        |        |connector| acceptor|         |  16 KiB  |  256 KiB  |   1 MiB    |  the same             |
 inline constexpr uint32_t kClasses = 4;
@@ -53,7 +53,6 @@ struct Direction {
   alignas(kLine) std::atomic<uint64_t> tail;  // bytes published. SYNC: release here / acquire in Y's read
   std::atomic<uint64_t> class_from[kLastClass];  // [k - 1]: the position from which class k holds, kNever: none; published by class_next
   std::atomic<uint32_t> class_next;  // the largest class with a position. SYNC: release here / acquire in Y's read
-  std::atomic<uint32_t> writing;     // nonzero while X is between its look at `ask` and its publication
   std::atomic<uint32_t> writer_cpu;  // 1 + the CPU on which X last waited, 0: unknown; a hint for Y's patience
   // --- line 1: written by X, seldom.
   alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
@@ -71,6 +70,8 @@ struct Direction {
   std::atomic<uint32_t> gone_reader;              // Y closed, or shut its reading down (hint)
   std::atomic<uint32_t> passed;                   // Y has taken all of kernel_total and reads the ring (1), passed the down-fence (2)
   std::atomic<uint32_t> old_readers;              // threads of Y read the kernel since before the channel: X must not demote before Y has passed
+  // --- line 4: written by X twice in every write, read by a Y that retreats. Beside `tail` it would bring that line back from a Y that spins on it.
+  alignas(kLine) std::atomic<uint32_t> writing;  // nonzero while X is between its look at `ask` and its publication
 };
 
 struct ChannelHeader {
@@ -89,8 +90,7 @@ static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_al
 static_assert(offsetof(Direction, tail) == 0);
 static_assert(offsetof(Direction, class_from) == 8);
 static_assert(offsetof(Direction, class_next) == 32);
-static_assert(offsetof(Direction, writing) == 36);
-static_assert(offsetof(Direction, writer_cpu) == 40);
+static_assert(offsetof(Direction, writer_cpu) == 36);
 static_assert(offsetof(Direction, stage) == 64);
 static_assert(offsetof(Direction, bells_rung) == 68);
 static_assert(offsetof(Direction, kernel_total) == 72);
@@ -104,11 +104,12 @@ static_assert(offsetof(Direction, ask) == 196);
 static_assert(offsetof(Direction, gone_reader) == 200);
 static_assert(offsetof(Direction, passed) == 204);
 static_assert(offsetof(Direction, old_readers) == 208);
-static_assert(sizeof(Direction) == 256);
+static_assert(offsetof(Direction, writing) == 256);
+static_assert(sizeof(Direction) == 320);
 static_assert(offsetof(ChannelHeader, bits) == 16);
 static_assert(offsetof(ChannelHeader, attached) == 64);
 static_assert(offsetof(ChannelHeader, direction) == 128);
-static_assert(sizeof(ChannelHeader) == 640 && sizeof(ChannelHeader) <= kFirstAreaAt);
+static_assert(sizeof(ChannelHeader) == 768 && sizeof(ChannelHeader) <= kFirstAreaAt);
 static_assert(kFirstAreaAt + (size_t{2} << kClassBits[0]) <= kHeaderBytes);
 
 }  // namespace shunt

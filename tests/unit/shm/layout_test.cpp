@@ -39,7 +39,7 @@ TEST_F(Layout, TheHeaderBeginsWithItsMagicVersionSizeAndBits) {
 }
 
 TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
-  const size_t base[2] = {128, 384};
+  const size_t base[2] = {128, 448};
   for (uint32_t i = 0; i < 2; ++i) {
     SCOPED_TRACE(i);
     Direction& d = header_.direction[i];
@@ -54,7 +54,7 @@ TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
   const struct {
     size_t offset;
     bool wide;
-  } places[] = {{0, true},   {8, true},    {32, false},  {36, false},  {40, false},  {64, false},
+  } places[] = {{0, true},   {8, true},    {32, false},  {256, false}, {36, false},  {64, false},
                 {68, false}, {72, true},   {80, true},   {88, false},  {92, false},  {96, false},
                 {128, true}, {192, false}, {196, false}, {200, false}, {204, false}, {208, false},
                 {16, true},  {24, true}};
@@ -74,7 +74,9 @@ TEST_F(Layout, LinesOfDifferentWritersAreCacheLinesApart) {
   EXPECT_NE(line(&d.tail), line(&d.stage));
   EXPECT_NE(line(&d.stage), line(&d.head));
   EXPECT_NE(line(&d.head), line(&d.data_arm));
-  EXPECT_NE(line(&d.old_readers), line(&header_.direction[1].tail));
+  EXPECT_NE(line(&d.tail), line(&d.writing));
+  EXPECT_NE(line(&d.old_readers), line(&d.writing));
+  EXPECT_NE(line(&d.writing), line(&header_.direction[1].tail));
 }
 
 TEST(Geometry, TheFirstAreasLieBesideTheHeaderAndTheOthersBehindIt) {
