@@ -36,6 +36,7 @@ struct Connection {
   uint8_t late[kLateBytes];
   Tally tally;
   History data_history, space_history;
+  uint64_t written_at_wait;   // tail of the outgoing ring when a thread last waited for data; a hint
 };
 
 // Set once at start; read-only afterwards.

@@ -16,11 +16,33 @@ constexpr uint64_t kShortestSlice = 50'000;
 constexpr uint64_t kLongestSlice = 20'000'000;
 constexpr uint64_t kWriterSlice = 50'000'000;
 constexpr uint32_t kMostInVain = 32;
+constexpr uint64_t kGatherUs = 1;
 
 uint64_t monotonic_ns() {
   timespec now{};
   sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
   return static_cast<uint64_t>(now.tv_sec) * kSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Small pieces of a stream are dear if each is fetched as soon as it appears: the cache line that announces them goes back and forth for each. Who reads
+// again and again without a word of his own, and never waits for long, rests for a moment in which some of them gather.
+void let_gather() {
+  const uint64_t begin = cycles();
+  while (cycles() - begin < patience.cycles_per_us() * kGatherUs)
+    for (int i = 0; i < 16; ++i) cpu_pause();
+}
+
+bool spin_for_data(Connection& c, const SignalWatch& watch) {
+  const Side& side = *c.side;
+  const uint64_t written = side.tail.load(std::memory_order_relaxed);
+  if (c.data_history.quick && written == c.written_at_wait) let_gather();
+  c.written_at_wait = written;
+  const uint8_t* const next = ring_at(c.in_region, side.in_map.newest, side.head.load(std::memory_order_relaxed));
+  return patience.spin(c.data_history, watch, exchange_cpus(c), [&] {
+    __builtin_prefetch(next);  // the bytes come with the news of them, not after it
+    return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
+           c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
+  });
 }
 
 }  // namespace
@@ -48,14 +70,8 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   if (vain) {
     // no more of that
   } else if (events == POLLIN) {
-    const uint8_t* const next = ring_at(c.in_region, side.in_map.newest, side.head.load(std::memory_order_relaxed));
     if (side.in_flow.load(std::memory_order_relaxed) == Flow::ring && c.in->stage.load(std::memory_order_relaxed) == Stage::ring &&
-        c.in->gone_writer.load(std::memory_order_relaxed) == 0 &&
-        patience.spin(c.data_history, watch_, exchange_cpus(c), [&] {
-          __builtin_prefetch(next);  // the bytes come with the news of them, not after it
-          return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||
-                 c.in->stage.load(std::memory_order_relaxed) != Stage::ring || c.in->gone_writer.load(std::memory_order_relaxed) != 0;
-        })) {
+        c.in->gone_writer.load(std::memory_order_relaxed) == 0 && spin_for_data(c, watch_)) {
       note_alive(c, cycles());
       return 0;
     }

@@ -15,6 +15,7 @@ struct History {
   int8_t score = 2;     // > 0: spinning has paid lately
   uint8_t pause = 0;    // waits to skip before the next trial
   uint8_t backoff = 1;  // waits skipped after the next miss
+  bool quick = false;   // the last spin ended well within about a microsecond
 };
 
 inline constexpr uint32_t kAnyCpu = 0xffffffff;
@@ -31,11 +32,14 @@ class Patience {
   template <typename Ready>
   bool spin(History& history, const SignalWatch& watch, uint32_t peer_cpu, Ready ready) {
     const uint64_t limit = limit_for(history);
+    history.quick = false;
     if (limit == 0) return false;
     if (peer_cpu == only_cpu_.load(std::memory_order_relaxed)) return yield(history, watch, limit, ready);
     const uint64_t begin = cycles();
     uint64_t last = begin, probe_at = begin + probe_cycles_;
-    for (;;) {
+    history.quick = true;
+    for (int round = 0;; ++round) {
+      if (round == kQuickRounds) history.quick = false;
       for (int i = 0; i < 16; ++i) {
         if (ready()) return hit(history), true;
         cpu_pause();
@@ -57,6 +61,7 @@ class Patience {
   }
 
  private:
+  static constexpr int kQuickRounds = 3;  // of 16 pauses
   // Both ends on one CPU and no other allowed: only giving it away helps, as long as it comes back soon.
   template <typename Ready>
   bool yield(History& history, const SignalWatch& watch, uint64_t limit, Ready ready) {
