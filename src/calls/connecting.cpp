@@ -82,7 +82,8 @@ void note_socket(int fd, int domain, int type) {
     forget_fresh(fd);
 }
 
-void note_socketpair(const int* pair) {
+void note_socketpair(int domain, int type, const int* pair) {
+  if (domain == AF_UNIX && (type & kTypeMask) == SOCK_STREAM) count_plain(Reason::socketpair);
   for (int i = 0; i < 2; ++i) forget_stale(pair[i]), forget_fresh(pair[i]);
 }
 

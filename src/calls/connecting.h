@@ -10,7 +10,7 @@ namespace shunt::calls {
 
 // After the kernel made `fd`.
 void note_socket(int fd, int domain, int type);
-void note_socketpair(const int* pair);
+void note_socketpair(int domain, int type, const int* pair);
 
 long connect(int fd, const sockaddr* address, socklen_t length);
 long accept(int fd, sockaddr* address, socklen_t* length);

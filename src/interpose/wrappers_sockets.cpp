@@ -17,7 +17,7 @@ SHUNT_WRAPPER(int, socket, (int domain, int type, int protocol)) {
 
 SHUNT_WRAPPER(int, socketpair, (int domain, int type, int protocol, int* pair)) {
   const int result = next.socketpair(domain, type, protocol, pair);
-  if (result == 0 && active()) calls::note_socketpair(pair);
+  if (result == 0 && active()) calls::note_socketpair(domain, type, pair);
   return result;
 }
 

@@ -3,7 +3,7 @@ import sys
 import time
 
 from harness import app_test
-from lab.preload import AUTO
+from lab.preload import AUTO, Report
 
 
 def _same(session, argv, *files):
@@ -46,6 +46,14 @@ def compiler(session):
 def shell_pipeline(session):
     _same(session, ["sh", "-c", "seq 1 20000 | sort -r | tail -n 3; exit 3"])
     _same(session, ["sh", "-c", "kill -TERM $$"])
+
+
+@app_test()
+def socketpair_is_plain_with_its_reason(session):
+    program = "import socket; a, b = socket.socketpair(); a.send(b'x'); assert b.recv(9) == b'x'; c = socket.socketpair(type=socket.SOCK_DGRAM)"
+    report = session.directory("socketpair") / "report"
+    assert session.run([sys.executable, "-c", program], how=AUTO, report=report).status == 0
+    assert Report(report).plain == {"socketpair": 1}, f"{Report(report)}"
 
 
 @app_test()
