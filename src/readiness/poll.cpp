@@ -240,7 +240,7 @@ void PollWait::note_empty_wakes() {
 long PollWait::sleep() {
   uint64_t longest = arm_all();
   bool ready = false;
-  each_on_ring([&](Watched& w) { ready = ready || look_at(w) != 0; });
+  each_on_ring([&](Watched& w) { ready = ready || !(glance(w.connection()) == w.seen); });
   long result = 0;
   if (!ready) {
     longest = min_of(longest, prepare_sleep());
