@@ -111,7 +111,8 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->fd = r->handle = fd;
     r->heat.store(Heat::cold, std::memory_order_relaxed);
     r->reported = r->looked = {};
-    r->ended = r->kicked = r->knew_rings = false;
+    r->kicked = r->knew_rings = false;
+    r->ended = r->seen = r->foretold = 0;
     r->asked = 0;
     r->pass = set->pass;
     note_request(*r, *event);
@@ -192,7 +193,8 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
       r->data = old_data;
       return result;
     }
-    r->ended = r->kicked = false;
+    r->kicked = false;
+    r->ended = r->foretold = 0;
   }
   note_request(*r, *event);
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
