@@ -120,6 +120,8 @@ bool SetWait::accept_tagged(epoll_event& event) {
   Registration* r = registration_of(event.data.u64, set_);
   if (!r) return false;  // ended since
   if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
+    // Fetched before the registration became the program's, by another thread: it is about bells, and the kernel tells anew.
+    if (!(event.data.u64 & kOneShotTag)) return false;
     event.data.u64 = r->data;
     r->fired = (r->events & EPOLLONESHOT) != 0;
     return true;

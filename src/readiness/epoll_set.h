@@ -109,6 +109,7 @@ void free_registration(Registration& registration);  // the same
 // A tag cannot be told from the program's data by the kernel, so its upper half is random and no pointer or small
 // number.
 uint64_t tag_of(const Registration& registration);
+inline constexpr uint64_t kOneShotTag = 1ull << 32;  // set in the tag of a native registration
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 
