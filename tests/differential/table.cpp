@@ -1,3 +1,4 @@
+// The cells and their names.
 #include "table.h"
 
 #include <poll.h>
@@ -30,8 +31,8 @@ bool makes_a_difference(const Cell& cell) {
 
 std::string shown_bits(long bits) {
   constexpr std::pair<long, const char*> kNames[] = {
-      {POLLIN, "IN"},         {POLLOUT, "OUT"},       {POLLRDHUP, "RDHUP"},   {POLLHUP, "HUP"},
-      {POLLERR, "ERR"},       {POLLPRI, "PRI"},       {POLLNVAL, "NVAL"},     {POLLRDNORM, "RDNORM"},
+      {POLLIN, "IN"},         {POLLOUT, "OUT"},       {POLLRDHUP, "RDHUP"},  {POLLHUP, "HUP"},
+      {POLLERR, "ERR"},       {POLLPRI, "PRI"},       {POLLNVAL, "NVAL"},    {POLLRDNORM, "RDNORM"},
       {POLLWRNORM, "WRNORM"}, {POLLRDBAND, "RDBAND"}, {POLLWRBAND, "WRBAND"}};
   std::string text;
   for (const auto& [bit, name] : kNames)
@@ -79,16 +80,9 @@ const char* name_of(Outgoing outgoing) {
 }
 
 const char* name_of(Peer peer) {
-  constexpr const char* kNames[] = {"open",
-                                    "shut WR",
-                                    "shut RD",
-                                    "shut RDWR",
-                                    "closed",
-                                    "shut WR, closed",
-                                    "shut RDWR, closed",
-                                    "killed",
-                                    "shut WR, killed",
-                                    "shut RDWR, killed"};
+  constexpr const char* kNames[] = {
+      "open",   "shut WR",         "shut RD",          "shut RDWR", "closed", "shut WR, closed", "shut RDWR, closed",
+      "killed", "shut WR, killed", "shut RDWR, killed"};
   return kNames[static_cast<int>(peer)];
 }
 
@@ -98,8 +92,7 @@ const char* name_of(Own own) {
 }
 
 const char* name_of(Since since) {
-  constexpr const char* kNames[] = {"–",       "recv",          "send",              "SO_ERROR",
-                                    "drained", "drained twice", "SO_ERROR, drained"};
+  constexpr const char* kNames[] = {"–", "recv", "send", "SO_ERROR", "drained", "drained twice", "SO_ERROR, drained"};
   return kNames[static_cast<int>(since)];
 }
 

@@ -50,11 +50,22 @@ std::string shown_poll(long bits) {
   return text;
 }
 
+// What the page says of epoll in its head.
+bool is_as_polled(const Answers& answers) {
+  for (const Question question :
+       {Question::level, Question::edge, Question::edge_modified, Question::one_shot, Question::one_shot_modified})
+    if (answers[question] != answers[Question::poll]) return false;
+  return answers[Question::edge_again] == 0 && answers[Question::one_shot_again] == 0 &&
+         answers[Question::level_nothing] == answers[Question::poll_nothing];
+}
+
 std::string answers_of(const Answers& answers) {
-  std::string text;
+  std::string text = is_as_polled(answers) ? "" : "(epoll says something else) ";
   for (const Question question : kAnswers) {
     const long answer = answers[question];
-    text += question == Question::select ? shown_select(answer) : question == Question::poll ? shown_poll(answer) : shown_answer(question, answer);
+    text += question == Question::select ? shown_select(answer)
+            : question == Question::poll ? shown_poll(answer)
+                                         : shown_answer(question, answer);
     text += " | ";
   }
   return text;
@@ -105,7 +116,7 @@ One end of a connection was asked after these steps: the peer sent 5 bytes or no
 
 The answers: `poll` for everything (POLLRDNORM comes with IN, POLLWRNORM and POLLWRBAND with OUT), `select` (r, w, x), FIONREAD, and then, one after the other,
 `recv` of one byte, `send` of one byte and SO_ERROR. epoll, level triggered, says what poll says; edge triggered and one-shot the same at the first look and after
-EPOLL_CTL_MOD, and nothing at the second. A connection that was watched during the steps tells what poll says, as far as it was asked for.
+EPOLL_CTL_MOD, and nothing at the second.
 
 )";
 
@@ -117,7 +128,8 @@ std::string table_page(const std::string& directory) {
   for (int i = 0; i < kPeers * kOwns * kIncoming * kOutgoing * kSinces; ++i) {
     int rest = i;
     std::array<int, kColumns> at;
-    for (size_t column = 0; column < kColumns; ++column) at[column] = std::exchange(rest, rest / kValues[column]) % kValues[column];
+    for (size_t column = 0; column < kColumns; ++column)
+      at[column] = std::exchange(rest, rest / kValues[column]) % kValues[column];
     const Cell cell{.incoming = static_cast<Incoming>(at[2]),
                     .outgoing = static_cast<Outgoing>(at[3]),
                     .peer = static_cast<Peer>(at[0]),
@@ -131,7 +143,8 @@ std::string table_page(const std::string& directory) {
   rows = folded(std::move(rows));
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.values < b.values; });
   std::string page = kHead;
-  page += asked_of() + "\n\n| peer | own end | incoming | outgoing | since | poll | select | FIONREAD | recv | send | SO_ERROR |\n|";
+  page += asked_of() +
+          "\n\n| peer | own end | incoming | outgoing | since | poll | select | FIONREAD | recv | send | SO_ERROR |\n|";
   for (size_t i = 0; i < kColumns + std::size(kAnswers); ++i) page += "---|";
   for (const Row& row : rows) page += "\n" + shown(row).substr(0, shown(row).size() - 1);
   return page + "\n";

@@ -18,8 +18,7 @@ struct Rule {
 };
 const std::vector<Rule>& rules();
 
-// True: no cell differs but by a rule. `every`: one of so many cells of the rarer setups, each with other things done
-// since.
+// True: no cell differs but by a rule. `every`: of the rarer setups one cell of so many, others in each.
 bool play_table(const std::string& directory, Fences fences, uint64_t seed, unsigned every);
 
 // The page: the kernel's answers, equal ones in one row.

@@ -36,10 +36,10 @@ bool is_room_behind_fence(const Cell& cell, const Setup& setup, Question questio
 
 const std::vector<Rule>& rules() {
   static const std::vector<Rule> kRules = {
-      {"an edge again",
-       "which of the kernel's wake-ups were for bells alone is not known while a fence is ahead",
+      {"an edge again", "which of the kernel's wake-ups were for bells alone is not known while a fence is ahead",
        is_edge_again},
-      {"room behind a fence", "of what filled the buffer on one side nothing fills that of the other", is_room_behind_fence},
+      {"room behind a fence", "of what filled the buffer on one side nothing fills that of the other",
+       is_room_behind_fence},
   };
   return kRules;
 }

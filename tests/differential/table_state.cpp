@@ -1,3 +1,4 @@
+// The calls behind the steps and the questions. The library at the end that is killed does not see it.
 #include "table_state.h"
 
 #include <fcntl.h>
@@ -184,7 +185,8 @@ void wait_out_belief() {
 
 // Linux gives readers that ask for more than one byte at least that many; the library then leaves the ring.
 void leave_ring(int fd) {
-  for (const int least : {2, 1}) checked(::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least), "SO_RCVLOWAT");
+  for (const int least : {2, 1})
+    checked(::setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least), "SO_RCVLOWAT");
 }
 
 }  // namespace

@@ -56,9 +56,9 @@ class States {
 
   std::string path_;
   int listener_;
-  int nothing_;          // /dev/null
-  int watched_[4];       // sets: level, edge, edge for input, one-shot
-  int now_[4];           // sets: level, for nothing, edge, one-shot
+  int nothing_;     // /dev/null
+  int watched_[4];  // sets: level, edge, edge for input, one-shot
+  int now_[4];      // sets: level, for nothing, edge, one-shot
 };
 
 }  // namespace shunt::differential
