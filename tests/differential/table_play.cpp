@@ -11,11 +11,10 @@ namespace {
 
 constexpr const char* kWatchNames[] = {"", ", watched", ", watched with room for one"};
 constexpr int kProbe = 5;
-constexpr unsigned kFewerOfKernel = 7;  // whose setups are all the same
 constexpr size_t kMostShown = 40;
 constexpr int kChaosHalfEchoes = 60;
 
-// With the library eager. Those on rings are played in full, of the others one cell of so many.
+// With the library eager. Those that are common are played in full, of the others one cell of so many.
 std::vector<Setup> eager_setups() {
   std::vector<Setup> setups;
   for (const bool accepted : {false, true})
@@ -104,14 +103,16 @@ class Table {
   std::map<std::string, size_t> excused_;
 };
 
+bool is_common(const Setup& setup) { return setup.is == Stand::on_rings && setup.watch != Watch::with_room_for_one; }
+
 bool play_eager(Table& table, bool accelerated, uint64_t seed, unsigned every) {
   bool good = true;
-  if (!accelerated) every *= kFewerOfKernel;
+  if (!accelerated) every *= kRare;
   for (const Setup& setup : eager_setups()) {
-    if (accelerated && setup.is == Stand::on_rings) good &= table.held_by(setup, false);
+    if (accelerated && is_common(setup)) good &= table.held_by(setup, false);
     if (accelerated && setup.is == Stand::in_kernel) good &= table.held_by(setup, true);
-    for (size_t i = 0; i < table.cells().size(); ++i)
-      if ((accelerated && setup.is == Stand::on_rings) || (i + seed) % every == 0) table.play(i, setup, 0);
+    const unsigned step = is_common(setup) ? common_step(every) : every;
+    for (size_t i = seed % step; i < table.cells().size(); i += step) table.play(i, setup, 0);
     ++seed;
   }
   return good;

@@ -18,6 +18,10 @@ struct Rule {
 };
 const std::vector<Rule>& rules();
 
+// How many times as many cells of the common setups are played, as long as there are so many.
+inline constexpr unsigned kRare = 7;
+inline unsigned common_step(unsigned every) { return every < kRare ? 1 : every / kRare; }
+
 // True: no cell differs but by a rule. `every`: of the rarer setups one cell of so many, others in each.
 bool play_table(const std::string& directory, Fences fences, uint64_t seed, unsigned every);
 

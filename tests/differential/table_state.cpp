@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -198,6 +199,7 @@ States::States(const std::string& directory) : path_(directory + "/table") {
   listener_ = checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
   checked(::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind");
   checked(::listen(listener_, 1), "listen");
+  ::prctl(PR_SET_TIMERSLACK, 1UL);  // sleeps only to be armed
   nothing_ = checked(::open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");
   for (int& set : watched_) set = checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
   for (int& set : now_) set = checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
