@@ -14,10 +14,13 @@ using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
 
+// unix_poll: POLLHUP is the end of both directions. Somebody shut each of them, or the peer is gone.
 bool only_shut_down(const Connection& c) {
-  const uint32_t gone = c.in->gone_writer.load(memory_order_acquire) | c.out->gone_reader.load(memory_order_acquire);
-  const bool own = c.side->shut_read.load(memory_order_relaxed) && c.side->shut_write.load(memory_order_relaxed);
-  return gone == kShutDown || (own && !(gone & kClosed));
+  const uint32_t writing = c.in->gone_writer.load(memory_order_acquire);
+  const uint32_t reading = c.out->gone_reader.load(memory_order_acquire);
+  if ((writing | reading) & kClosed) return false;
+  const Side& side = *c.side;
+  return (writing != 0 || side.shut_read.load(memory_order_relaxed)) && (reading != 0 || side.shut_write.load(memory_order_relaxed));
 }
 
 // unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.

@@ -62,7 +62,9 @@ short look(Connection& c, int fd, Belief belief) {
   }
   if (kernel & POLLHUP) {
     events |= POLLHUP;
-    if (out_on_ring && !only_shut_down(c)) events |= kWritable;  // a dead peer's buffers are freed, so there is room
+    // A dead peer's buffers are freed, so there is room. The kernel gives an error for a closed socket only.
+    const bool reset = (kernel & POLLERR) || side.reset_taken || side.end_reported;
+    if (out_on_ring && (reset || !only_shut_down(c))) events |= kWritable;
     if (pending_reset(c, (kernel & POLLERR) != 0)) events |= POLLERR;
   } else if (kernel & POLLERR) {
     if (!incoming.known) events |= POLLERR;

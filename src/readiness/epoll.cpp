@@ -22,11 +22,15 @@ constexpr uint64_t kLongestSleepNs = 1'000'000 * kNsPerSecond;  // a millisecond
 // The first event with both there may still be from before.
 uint32_t edges_in(Registration& r, uint32_t kernel_bits) {
   const Connection& c = *r.connection;
-  uint32_t edges = kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
+  const uint32_t ends = kernel_bits & kEnds & ~r.foretold;
+  // A bell that lies unread is an error to the kernel, and to due() it may be none.
+  const bool doubtful = r.foretold != 0 && ends == EPOLLERR;
+  r.foretold = 0;
+  uint32_t edges = ends == 0 || doubtful ? ends : kernel_bits & kEnds & (r.events | EPOLLERR | EPOLLHUP);
   const bool in = incoming_on_ring(c);
   const bool out = c.side->out_flow.load(std::memory_order_relaxed) == Flow::ring;
   if (!in || !r.knew_rings) edges |= kernel_bits & EPOLLIN;
-  if (kernel_bits & kEnds) edges |= EPOLLIN | EPOLLOUT;  // sk_state_change wakes without a key: an edge of whatever is true
+  if (ends != 0 && !doubtful) edges |= EPOLLIN | EPOLLOUT;  // sk_state_change wakes without a key: an edge of whatever is true
   if (!out || !r.knew_rings) edges |= kernel_bits & EPOLLOUT;
   r.knew_rings = in && out;
   return edges;
@@ -116,12 +120,14 @@ bool SetWait::accept_tagged(epoll_event& event) {
   Registration* r = registration_of(event.data.u64, set_);
   if (!r) return false;  // ended since
   if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
+    // Fetched before the registration became the program's, by another thread: it is about bells, and the kernel tells anew.
+    if (!(event.data.u64 & kOneShotTag)) return false;
     event.data.u64 = r->data;
     r->fired = (r->events & EPOLLONESHOT) != 0;
     return true;
   }
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) return forget_in_kernel(*r), false;
-  r->ended = r->ended || (event.events & kEnds) != 0;
+  r->ended |= event.events & kEnds;
   r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
   heat_up(*r);
   ++epoch_;
@@ -171,6 +177,7 @@ bool SetWait::visit(Registration& r) {
   if (bits == 0) return rotate(set_, r), false;
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
+  r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;
   r.reported = now;
   r.edges.store(0, std::memory_order_relaxed);
   r.fired = (r.events & EPOLLONESHOT) != 0;

@@ -1,6 +1,7 @@
 // epoll_ctl, and what ends or changes registrations from below: a closed descriptor or set, a new channel, a demotion.
 // Any thread. The kernel's answer comes first: only what it accepted is remembered.
 #include <cerrno>
+#include <fcntl.h>
 
 #include "readiness/epoll_set.h"
 #include "readiness/readiness.h"
@@ -93,6 +94,7 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     registry.release();
     return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   }
+  if (!set && sys::raw(SYS_fcntl, epoll_fd, F_GETFD) < 0) return -EBADF;
   Reason reason = reason_to_leave(set, *event);
   // What fails changes nothing: the kernel still knows the earlier one, or has forgotten it unseen.
   if (known && reason != Reason::none) {
@@ -111,7 +113,8 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->fd = r->handle = fd;
     r->heat.store(Heat::cold, std::memory_order_relaxed);
     r->reported = r->looked = {};
-    r->ended = r->kicked = r->knew_rings = false;
+    r->kicked = r->knew_rings = false;
+    r->ended = r->seen = r->foretold = 0;
     r->asked = 0;
     r->pass = set->pass;
     note_request(*r, *event);
@@ -192,7 +195,8 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
       r->data = old_data;
       return result;
     }
-    r->ended = r->kicked = false;
+    r->kicked = false;
+    r->ended = r->foretold = 0;
   }
   note_request(*r, *event);
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
@@ -246,7 +250,8 @@ void note_epoll_created(int fd) {
 }
 
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
-  if (operation == EPOLL_CTL_ADD && epoll_set_of(fd)) note_set_watched(fd);
+  // A set cannot hold itself.
+  if (operation == EPOLL_CTL_ADD && epoll_set_of(fd) && epoll_set_of(fd) != epoll_set_of(epoll_fd)) note_set_watched(fd);
   Pin connection(fd);
   const bool understood =
       operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));

@@ -142,13 +142,17 @@ uint32_t due(Registration& r, Glance& now) {
   now = glance(*pin);
   const uint32_t edges = r.edges.load(std::memory_order_relaxed);
   if ((r.events & EPOLLET) && edges == 0 && now == r.reported) return 0;
-  const uint32_t bits = state_of(*pin, r.handle, r.ended ? Belief::nothing : Belief::alive) & (r.events | POLLERR | POLLHUP);
+  const uint32_t state = state_of(*pin, r.handle, r.ended ? Belief::nothing : Belief::alive);
+  r.seen = state & kEnds;
+  const uint32_t bits = state & (r.events | POLLERR | POLLHUP);
   if (!(r.events & EPOLLET) || (edges & kEdgeOfRequest)) return bits;
   const bool moved_on = now.stages != r.reported.stages;
-  uint32_t news = edges & kEnds;
+  uint32_t news = edges & kEnds & (state | ~uint32_t{POLLERR});
   if (moved_on || now.tail != r.reported.tail || (edges & kReadable)) news |= kReadable | POLLPRI;  // sock_def_readable's key
   if (moved_on || now.head != r.reported.head || (edges & kWritable)) news |= kWritable;
   if (moved_on) news |= kEnds;
+  // unix_shutdown wakes the other end's waiters without a key: of whatever is true.
+  if (now.gone != r.reported.gone) news |= kReadable | kWritable | kEnds | POLLPRI;
   return news & (r.events | POLLERR | POLLHUP) ? bits : 0;  // ep_send_events asks anew what is true by now
 }
 

@@ -18,7 +18,7 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
   if (r.mode.load(std::memory_order_relaxed) == Mode::native) {
     event.events = r.events;
     // A one-shot registration disables itself when it is fetched, and we must know: it reports by tag.
-    event.data.u64 = r.events & EPOLLONESHOT ? tag_of(r) : r.data;
+    event.data.u64 = r.events & EPOLLONESHOT ? tag_of(r) | kOneShotTag : r.data;
   } else {
     event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (r.events & (EPOLLPRI | kKernelsOwn));
     // Once asked for, it stays: a loop that wants to write now will want it again.

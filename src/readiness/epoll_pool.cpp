@@ -40,7 +40,7 @@ void choose_cookie() {
   uint32_t random = 0, none = 0;
   if (sys::raw(SYS_getrandom, &random, sizeof random, 0) != sizeof random) random = static_cast<uint32_t>(cycles());
   // 0x8… to 0xb…: neither a user pointer, nor a small number, nor a small negative one.
-  cookie.compare_exchange_strong(none, (random & 0x3fffffffu) | 0x80000000u);
+  cookie.compare_exchange_strong(none, (random & 0x3ffffffeu) | 0x80000000u);
 }
 
 template <typename Function>
@@ -128,14 +128,14 @@ uint64_t tag_of(const Registration& registration) {
          registration.index;
 }
 
-bool is_tag(uint64_t data) { return data >> 32 == cookie.load(std::memory_order_relaxed); }
+bool is_tag(uint64_t data) { return (data & ~kOneShotTag) >> 32 == cookie.load(std::memory_order_relaxed); }
 
 Registration* registration_of(uint64_t tag, const EpollSet& set) {
   const uint32_t index = static_cast<uint32_t>(tag) & ((1u << kIndexBits) - 1);
   Registration* chunk = chunks[index / kPerChunk].load(std::memory_order_acquire);
   if (!chunk) return nullptr;
   Registration& found = chunk[index % kPerChunk];
-  return found.set == &set && tag_of(found) == tag ? &found : nullptr;
+  return found.set == &set && tag_of(found) == (tag & ~kOneShotTag) ? &found : nullptr;
 }
 
 void forget_dormant_in_kernel() {

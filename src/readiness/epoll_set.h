@@ -45,9 +45,11 @@ struct Registration {
   uint32_t events;  // the program's
   uint64_t data;    // the program's
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
-  bool ended;       // the kernel has told of a hang-up: an edge, so it tells again only if it is asked again
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
   bool knew_rings;  // both directions were on rings at the kernel's last event
+  uint32_t ended;   // the ends that the kernel has told of: edges, so it tells again only if it is asked again
+  uint32_t seen;    // the ends that the last look saw
+  uint32_t foretold;  // the ends that the program was told of before the kernel has told us: its edge is no news
   uint32_t asked;   // the events that the kernel was last told; 0: it has no registration
   Glance reported;  // of an edge-triggered one: the state last reported
   Glance looked;    // the state last looked at
@@ -107,6 +109,7 @@ void free_registration(Registration& registration);  // the same
 // A tag cannot be told from the program's data by the kernel, so its upper half is random and no pointer or small
 // number.
 uint64_t tag_of(const Registration& registration);
+inline constexpr uint64_t kOneShotTag = 1ull << 32;  // set in the tag of a native registration
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 

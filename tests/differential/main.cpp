@@ -19,6 +19,7 @@
 #include "pair.h"
 #include "play.h"
 #include "readiness_play.h"
+#include "table_play.h"
 
 namespace shunt::differential {
 namespace {
@@ -29,7 +30,11 @@ constexpr int kFirstDescriptor = 10;
 constexpr uint64_t kFirstDescriptors = 101;  // as many places at which chaos may strike first
 constexpr unsigned kWatchdog_s = 300;  // only turns a hang into a failure
 
+
+// What a worker plays.
+constexpr const char* kOperations = "--worker";
 constexpr const char* kReadiness = "--readiness";
+constexpr const char* kTable = "--table";
 
 uint64_t from_environment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -45,6 +50,9 @@ std::string library_path() {
 #endif
   return std::filesystem::exists(path) ? path : "";
 }
+
+// Of the table's cells in the rarer states one of so many is played.
+unsigned table_every() { return static_cast<unsigned>(from_environment("SHUNT_DIFF_TABLE_EVERY", kRare)); }
 
 // ---- worker
 
@@ -112,14 +120,18 @@ bool fill_all(const std::string& directory) {
   return good;
 }
 
-int work(const std::string& directory, bool readiness) {
+int work(const std::string& what, const std::string& directory) {
   ::alarm(kWatchdog_s);
   count_sigpipe();
   const uint64_t first = from_environment("SHUNT_DIFF_SEED", kSeed);
+  if (what == kTable) {
+    note(directory, "the table");
+    return play_table(directory, fences(), first, table_every()) ? 0 : 1;
+  }
   const uint64_t scripts = from_environment("SHUNT_DIFF_SCRIPTS", kScripts);
   std::printf("seeds %lu to %lu\n", first, first + scripts - 1);
   std::fflush(stdout);
-  if (readiness) return play_readiness(first, scripts, directory) ? 0 : 1;
+  if (what == kReadiness) return play_readiness(first, scripts, directory) ? 0 : 1;
   const bool filled = fill_all(directory);
   return play_all(first, scripts, directory) && filled ? 0 : 1;
 }
@@ -165,7 +177,7 @@ class PrivateDirectory {
 }
 
 // Runs a worker; `upgrade` is SHUNT_UPGRADE, empty for no library. The counters of the report, or null.
-nlohmann::json run_worker(const std::string& upgrade, const char* what = "--worker") {
+nlohmann::json run_worker(const std::string& upgrade, const char* what = kOperations) {
   const PrivateDirectory directory;
   const pid_t pid = ::fork();
   if (pid == 0) become_worker(directory, upgrade, what);
@@ -237,12 +249,54 @@ TEST(Readiness, Chaos) {
   for (const char* seed : {"1", "22", "333"}) expect_upgraded(run_worker(std::string("chaos:") + seed, kReadiness));
 }
 
+TEST(Table, KernelAgainstItself) { run_worker("", kTable); }
+
+TEST(Table, Eager) {
+  NEEDS_LIBRARY();
+  const nlohmann::json report = run_worker("eager", kTable);
+  expect_upgraded(report);
+  if (HasFailure()) return;
+  const uint64_t upgraded = report.at("connections").at("upgraded").get<uint64_t>();
+  const uint64_t demoted = report.at("connections").at("demoted").get<uint64_t>();
+  // Both ends; watched or not; connected and accepted.
+  EXPECT_GE(upgraded, 2 * 2 * 2 * (all_cells().size() / common_step(table_every()))) << report;
+  EXPECT_GT(demoted, 0U) << report;
+}
+
+TEST(Table, Chaos) {
+  NEEDS_LIBRARY();
+  for (const char* seed : {"1", "22", "333"}) expect_upgraded(run_worker(std::string("chaos:") + seed, kTable));
+}
+
+// Another version of the kernel may say something else.
+TEST(Table, Page) {
+  std::ostringstream written;
+  written << std::ifstream(SHUNT_TABLE_PAGE).rdbuf();
+  ASSERT_FALSE(written.str().empty()) << SHUNT_TABLE_PAGE;
+  if (written.str().find(asked_of()) == std::string::npos) {
+    std::printf("the page is of another kernel: not compared\n");
+    return;
+  }
+  const PrivateDirectory directory;
+  EXPECT_TRUE(table_page(directory.file("")) == written.str())
+      << SHUNT_TABLE_PAGE << " is stale: write it with differential --table-page FILE";
+}
+
 }  // namespace
+
+int write_page(const char* file) {
+  const PrivateDirectory directory;
+  std::ofstream(file) << table_page(directory.file(""));
+  return 0;
+}
+
 }  // namespace shunt::differential
 
 int main(int argc, char** argv) {
-  if (argc == 3 && std::strcmp(argv[1], "--worker") == 0) return shunt::differential::work(argv[2], false);
-  if (argc == 3 && std::strcmp(argv[1], shunt::differential::kReadiness) == 0) return shunt::differential::work(argv[2], true);
+  namespace differential = shunt::differential;
+  for (const char* what : {differential::kOperations, differential::kReadiness, differential::kTable})
+    if (argc == 3 && std::strcmp(argv[1], what) == 0) return differential::work(what, argv[2]);
+  if (argc == 3 && std::strcmp(argv[1], "--table-page") == 0) return differential::write_page(argv[2]);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }
