@@ -58,6 +58,19 @@ NEEDS = {
         ("socat", _command("socat")),
         ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
     ],
+    "daemons": [
+        ("openssh-client", _command("ssh", "ssh-keygen")),
+        ("dbus-daemon", _command("dbus-daemon")),
+        ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
+        ("socat", _command("socat")),
+    ],
+    "reloads": [("nginx-light", _program("nginx")), ("php-fpm", lambda: php_fpm() is not None)],
+    "traced": [
+        ("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark")),
+        ("memcached", _program("memcached")),
+        ("strace", _command("strace")),
+        ("gdb", _command("gdb")),
+    ],
     "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
 }
 
