@@ -1,10 +1,13 @@
 """Servers that hand descriptors on or relay: an ssh master, a message bus, socat between two sockets."""
+import os
 import shutil
 import signal
 from pathlib import Path
 
 from . import packages
 from .event_loops import Accepting, program
+from .server import until
+from .session import descendants, title
 
 
 class Ssh(Accepting):
@@ -26,10 +29,11 @@ class Ssh(Accepting):
         (self.dir / "sshd_config").write_text(
             f"HostKey {self.dir}/host\nAuthorizedKeysFile {self.dir}/user.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
             "PasswordAuthentication no\nAllowStreamLocalForwarding yes\n")
+        # ssh ends its proxy command by a signal, after which sshd would report nothing: so that is a shell, and sshd meets the end of its input.
         self.config.write_text(
             f"Host *\nIdentityFile {self.dir}/user\nIdentitiesOnly yes\nUserKnownHostsFile {self.dir}/known\n"
             f"GlobalKnownHostsFile none\nStrictHostKeyChecking no\nLogLevel error\nControlPath {self.socket}\n"
-            f"ProxyCommand {self.sshd} -i -f {self.dir}/sshd_config -E {self.dir}/sshd.log\n")
+            f"ProxyCommand sh -c '{self.sshd} -i -f {self.dir}/sshd_config -E {self.dir}/sshd.log; true'\n")
 
     def command(self):
         return ["ssh", "-F", self.config, "-M", "-N", "-L", f"{self.forwarded}:{self.backend.socket}", "host"]
@@ -37,6 +41,11 @@ class Ssh(Accepting):
     def session_of(self, *words):
         """A client of the master. Words before `host` are ssh's, the rest is run there."""
         return ["ssh", "-F", self.config, *words]
+
+    def stop(self):
+        """Nobody waits for sshd's processes, and the last of them has the report."""
+        super().stop()
+        until(lambda: not any(title(pid).startswith(("sshd", str(self.sshd))) for pid in descendants(os.getpid())), 20, "sshd does not end")
 
     def report_of(self, name):
         """Of the processes of one of the two programs."""

@@ -2,12 +2,10 @@
 import os
 import re
 import signal
-import time
-from pathlib import Path
 
 from .event_loops import Nginx, PhpFpm
-from .server import ServerProblem
-from .session import descendants
+from .server import until
+from .session import descendants, title
 
 
 class Adopted:
@@ -32,14 +30,6 @@ class Adopted:
     def wait(self, timeout=60):
         until(lambda: self.poll() is not None, timeout, f"process {self.pid} has not ended")
         return self.returncode
-
-
-def until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ServerProblem(f"after {seconds} s: {what}")
-        time.sleep(0.01)
 
 
 class UpgradableNginx(Nginx):
@@ -68,7 +58,7 @@ class UpgradableNginx(Nginx):
             return 0
 
     def workers(self):
-        return [pid for pid in descendants(self.process.pid) if _title(pid).startswith("nginx: worker")]
+        return [pid for pid in descendants(self.process.pid) if title(pid).startswith("nginx: worker")]
 
     def upgrade(self):
         """As in nginx's manual: USR2 to the old master, WINCH, QUIT. Returns the pids of the old workers."""
@@ -76,7 +66,7 @@ class UpgradableNginx(Nginx):
         old.send_signal(signal.SIGUSR2)
         until(lambda: self._master() not in (0, old.pid), 20, f"no new master\n{self.log_tail()}")
         new = self._master()
-        until(lambda: len([pid for pid in descendants(new) if _title(pid).startswith("nginx: worker")]) == 2, 20, "no new workers")
+        until(lambda: len([pid for pid in descendants(new) if title(pid).startswith("nginx: worker")]) == 2, 20, "no new workers")
         old.send_signal(signal.SIGWINCH)
         until(lambda: not set(workers) & set(descendants(old.pid)), 20, "the old workers do not end")
         old.send_signal(signal.SIGQUIT)
@@ -111,10 +101,3 @@ class ReloadedPhpFpm(PhpFpm):
 
     def _times_ready(self):
         return len(re.findall("ready to handle connections", self._log()))
-
-
-def _title(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import ways
 from harness import Skip, app_test, expect_success
 from lab.redis import Redis
-from lab.reloads import until
+from lab.server import until
 
 
 def _tracer(pid):
