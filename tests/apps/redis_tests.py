@@ -160,8 +160,8 @@ def dumped_under_load_and_restarted(session, way):
     known = {f"known{n}": rng.randbytes(rng.randint(1, 400)) for n in range(5000)}
     with Redis(session, way.server) as server:
         _fill(server, way.client, known)
-        load = [server.start_client(server.check_arguments(20 + seed, 0, "--until-sigterm", "--no-saves", "--largest", "300000", "--manner",
-                                                           manner), way.client) for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
+        load = [server.start_client(server.steady_load(20 + seed, manner), way.client)
+                for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
         _until(lambda: server.other_clients() == 2 * len(load), 10, "the clients have not connected")
         for number in range(4):
             assert server.ask("BGSAVE").startswith(b"+Background saving started"), "the server does not save"
@@ -186,7 +186,8 @@ def _fill(server, how, values):
 
 def _expect_known(server, how, values):
     """All in one command, answered in hexadecimal digits, so that a line is a value."""
-    script = "local t = {} for i, k in ipairs(KEYS) do t[i] = redis.call('get', k):gsub('.', function(c) return ('%02x'):format(c:byte()) end) end return t"
+    script = ("local t = {} for i, k in ipairs(KEYS) do "
+              "t[i] = redis.call('get', k):gsub('.', function(c) return ('%02x'):format(c:byte()) end) end return t")
     names = list(values)
     for begin in range(0, len(names), 1000):
         part = names[begin:begin + 1000]

@@ -56,8 +56,8 @@ def in_the_middle_of_a_load(session, way):
     """Server and client, one after the other; every answer before, meanwhile and afterwards is right."""
     _expect_traceable(session)
     with Redis(session, way.server) as server:
-        load = [server.start_client(server.check_arguments(seed, 0, "--until-sigterm", "--no-saves", "--largest", "300000", "--manner", manner),
-                                    way.client) for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
+        load = [server.start_client(server.steady_load(seed, manner), way.client)
+                for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
         until(lambda: server.other_clients() == 2 * len(load), 20, "the clients have not connected")
         for process in (server.process, load[0], load[2]):
             same_account = process is server.process
@@ -65,6 +65,8 @@ def in_the_middle_of_a_load(session, way):
             _under_gdb(session, process.pid, same_account)
             _stopped(process)
             _under_strace(session, process.pid, same_account)
+            for client in load:
+                assert client.poll() is None, str(session.finish(client, 1))
         for client in load:
             client.send_signal(signal.SIGTERM)
         for client in load:
