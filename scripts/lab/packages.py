@@ -73,7 +73,7 @@ NEEDS = {
     "traced": [
         ("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark")),
         ("strace", _command("strace")),
-        ("gdb", _command("gdb")),
+        ("gdb-minimal", _command("gdb")),
     ],
     "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
 }
