@@ -28,7 +28,7 @@ class Ssh(Accepting):
             self.must(self.session.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.dir / key], as_server=True))
         (self.dir / "sshd_config").write_text(
             f"HostKey {self.dir}/host\nAuthorizedKeysFile {self.dir}/user.pub\nStrictModes no\nUsePAM no\nPidFile none\n"
-            "PasswordAuthentication no\nAllowStreamLocalForwarding yes\n")
+            "PasswordAuthentication no\nPermitUserRC no\nAllowStreamLocalForwarding yes\n")
         # ssh ends its proxy command by a signal, after which sshd would report nothing: so that is a shell, and sshd meets the end of its input.
         self.config.write_text(
             f"Host *\nIdentityFile {self.dir}/user\nIdentitiesOnly yes\nUserKnownHostsFile {self.dir}/known\n"

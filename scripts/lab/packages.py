@@ -62,6 +62,7 @@ NEEDS = {
         ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
     ],
     "daemons": [
+        ("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres")),  # for its account, which may log in
         ("openssh-client", _command("ssh", "ssh-keygen")),
         ("openssh-server", lambda: sshd() is not None),
         ("libwrap0", _file("/usr/lib/*/libwrap.so.0")),  # sshd's, which is only unpacked
