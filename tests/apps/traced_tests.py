@@ -51,7 +51,7 @@ def _stopped(pid_of):
     time.sleep(0.05)
 
 
-@app_test(*ways.USUAL)
+@app_test(*ways.KILLS)
 def in_the_middle_of_a_load(session, way):
     """Server and client, one after the other; every answer before, meanwhile and afterwards is right."""
     _expect_traceable(session)
