@@ -7,7 +7,7 @@ from . import packages, paths
 from .server import Server
 
 
-def _program(name):
+def program(name):
     return shutil.which(name, path=packages.program_path())
 
 
@@ -20,12 +20,14 @@ def accepts(path):
     return True
 
 
-class _Accepting(Server):
+class Accepting(Server):
+    """Answers as soon as it accepts connections."""
+
     def answers(self):
         return accepts(self.socket)
 
 
-class Echo(_Accepting):
+class Echo(Accepting):
     """`kind`: one of echo_server.py's loops, node, or socat (which forks for each connection)."""
     name = "echo"
 
@@ -42,14 +44,14 @@ class Echo(_Accepting):
         return [packages.PYTHON, paths.CLIENTS / "echo_server.py", self.kind, self.socket]
 
 
-class Memcached(_Accepting):
+class Memcached(Accepting):
     name = "memcached"
 
     def command(self):
-        return [_program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
+        return [program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
 
 
-class PhpFpm(_Accepting):
+class PhpFpm(Accepting):
     """Answers every request with its body."""
     name = "php-fpm"
     stop_signal = signal.SIGQUIT  # its children exit; SIGTERM kills them, and they could not report
@@ -65,7 +67,7 @@ class PhpFpm(_Accepting):
         return [packages.php_fpm(), "-F", "-y", self.dir / "fpm.conf"]
 
 
-class Nginx(_Accepting):
+class Nginx(Accepting):
     """Serves the file /big itself, and passes /echo to `backend`, a PhpFpm."""
     name = "nginx"
 
@@ -93,10 +95,10 @@ class Nginx(_Accepting):
             f"server {{ listen unix:{self.socket}; root {self.dir}; {location} }} }}\n")
 
     def command(self):
-        return [_program("nginx"), "-p", self.dir, "-c", self.dir / "conf", "-e", self.dir / "error.log"]
+        return [program("nginx"), "-p", self.dir, "-c", self.dir / "conf", "-e", self.dir / "error.log"]
 
 
-class HaProxy(_Accepting):
+class HaProxy(Accepting):
     """Passes HTTP on to `backend`, anything with a socket."""
     name = "haproxy"
     stop_signal = signal.SIGUSR1  # the soft one, after which it exits
@@ -112,4 +114,4 @@ class HaProxy(_Accepting):
             f"backend b\n  server s unix@{self.backend.socket}\n")
 
     def command(self):
-        return [_program("haproxy"), "-db", "-f", self.dir / "conf"]
+        return [program("haproxy"), "-db", "-f", self.dir / "conf"]

@@ -8,8 +8,11 @@ import glob
 import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+from . import paths
 
 
 def _command(*names):
@@ -58,8 +61,26 @@ NEEDS = {
         ("socat", _command("socat")),
         ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
     ],
+    "daemons": [
+        ("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres")),  # for its account, which may log in
+        ("openssh-client", _command("ssh", "ssh-keygen")),
+        ("openssh-server", lambda: sshd() is not None),
+        ("libwrap0", _file("/usr/lib/*/libwrap.so.0")),  # sshd's, which is only unpacked
+        ("dbus-daemon", _command("dbus-daemon")),
+        ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
+        ("socat", _command("socat")),
+    ],
+    "reloads": [("nginx-light", _program("nginx")), ("php-fpm", lambda: php_fpm() is not None)],
+    "traced": [
+        ("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark")),
+        ("strace", _command("strace")),
+        ("gdb-minimal", _command("gdb")),
+    ],
     "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
 }
+
+# Taken from its package without installing it: this one would start a service at the next boot.
+ONLY_UNPACKED = {"openssh-server"}
 
 
 class CannotInstall(Exception):
@@ -92,7 +113,9 @@ def ensure(groups, say=print):
         if "postgresql-15" in wanted:
             _apt(become_root, ["install", "postgresql-common"])
         with _no_default_cluster(become_root, "postgresql-15" in wanted):
-            _apt(become_root, ["install", *wanted])
+            _apt(become_root, ["install", *(package for package in wanted if package not in ONLY_UNPACKED)])
+    for package in ONLY_UNPACKED.intersection(wanted):
+        _unpack(package)
     left = missing(groups)
     if left:
         raise CannotInstall(f"installed, but still not found: {' '.join(left)}")
@@ -105,6 +128,17 @@ def _become_root():
                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
         return ["sudo", "-n"]
     return None
+
+
+def _unpack(package):
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(["apt-get", "-q", "download", package], cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        archives = glob.glob(f"{directory}/{package}_*.deb")
+        if done.returncode != 0 or not archives:
+            raise CannotInstall(f"{package} could not be had:\n" + "\n".join(done.stdout.splitlines()[-15:]))
+        paths.UNPACKED.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["dpkg-deb", "-x", archives[0], paths.UNPACKED], check=True)
 
 
 def _apt(become_root, arguments):
@@ -148,3 +182,9 @@ def php_fpm():
     """Its program has the version in its name."""
     found = sorted(glob.glob("/usr/sbin/php-fpm*"))
     return found[-1] if found else None
+
+
+def sshd():
+    """The program of openssh-server, installed or unpacked."""
+    found = [path for path in ("/usr/sbin/sshd", paths.SSHD) if os.access(path, os.X_OK)]
+    return Path(found[0]) if found else None

@@ -52,3 +52,7 @@ class Redis(Server):
         """The client that knows every answer; see its own --help."""
         return [sys.executable, paths.CLIENTS / "redis_check.py", "--socket", self.socket, "--seed", str(seed),
                 "--commands", str(commands), *more]
+
+    def steady_load(self, seed, manner):
+        """The same client, which goes on until SIGTERM."""
+        return self.check_arguments(seed, 0, "--until-sigterm", "--no-saves", "--largest", "300000", "--manner", manner)

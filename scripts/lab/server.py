@@ -12,6 +12,14 @@ class ServerProblem(Exception):
     """The server did not start, did not stop, or ended badly; carries the tail of its log."""
 
 
+def until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServerProblem(f"after {seconds} s: {what}")
+        time.sleep(0.01)
+
+
 class Server:
     """Subclasses say what to run (`command`), how to see that it serves (`answers`), and name themselves."""
 

@@ -165,6 +165,14 @@ def descendants(ancestor):
     return found
 
 
+def title(pid):
+    """Its command line, which some programs write themselves; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def end_descendants(ancestor):
     for _ in range(100):
         living = descendants(ancestor)

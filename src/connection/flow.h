@@ -16,7 +16,7 @@ long account_kernel_bytes(Connection& connection, long got);
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
 uint64_t take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
-// Takes at most as many bells as are known to be outstanding. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
+// Takes at most as many bells as are known to be outstanding; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.
 inline constexpr int kMostBellTakes = 1024;

@@ -140,8 +140,10 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     if (used * 4 <= class_bytes(side.out_map.newest)) return Armed::slices;
   }
   if (data && !sets_look) return Armed::slices;
-  if (const uint32_t old = bells_until(c, bells); old > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring)
+  if (const uint32_t old = bells_until(c, bells); old > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) {
+    if (lock.nested()) return Armed::slices;  // the interrupted section may be about to take or to count the same bells
     take_bells(c, fd, old);
+  }
   return Armed::sleep;
 }
 

@@ -1,5 +1,6 @@
 // Keeps signal handlers out of a state change of several stores, which "redo until one store commits" cannot cover.
-// Any thread; two system calls, so only where changes are rare.
+// Any thread. Only where changes are rare: it costs two system calls, and a signal for the whole process that arrives meanwhile, or that the
+// kernel's chosen thread has not come to yet, is delivered to this thread.
 #pragma once
 
 #include <csignal>

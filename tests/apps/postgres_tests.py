@@ -1,4 +1,5 @@
-"""PostgreSQL: random questions with known answers, COPY, transactions with invariants, errors, cancelling, crashes."""
+"""PostgreSQL: random questions with known answers, COPY, parallel workers, transactions with invariants, errors, cancelling, crashes."""
+import hashlib
 import os
 import signal
 import time
@@ -68,6 +69,55 @@ def copy_in_and_out(session, way):
         _expect_output(result, b"60000|%d\n" % (60_000 * 59_999 // 2) + backwards)
         difference = first_difference(target.read_bytes(), rows)
         assert not difference, f"what was copied out is not what was copied in: {difference}"
+        ways.check_server(way, server)
+
+
+@app_test(*ways.USUAL)
+def copy_with_programs(session, way):
+    """Programs that a backend and psql start, in the middle of a session: the backend's inherits its connection, which leaves its ring."""
+    rows = random_rows(6, 20_000)
+    folder = session.directory("programs")
+    source = folder / "in"
+    source.write_bytes(rows)
+    digest = hashlib.sha256(rows).hexdigest()
+    echo = "select repeat('0123456789', 30000);\n" * 3
+    script = (f"create table t (id int primary key, word text);\n{echo}copy t from program 'cat {source}' csv;\n{echo}"
+              f"copy (select * from t order by id) to program 'cat > {folder}/served' csv;\n{echo}"
+              f"\\copy (select * from t order by id) to program 'sha256sum' csv\n"
+              f"create table u (like t);\n\\copy u from program 'cat {source}' csv\n{echo}"
+              "copy t from program 'exit 3';\nselect count(*) from t natural join u;\n")
+    answer = b"0123456789" * 30000 + b"\n"
+    expected = 9 * answer + f"{digest}  -\n".encode() + 3 * answer + b"20000\n"
+    with Postgres(session, way.server) as server:
+        result = server.client(server.psql("-f", "-"), way.client, input=script.encode())
+        _expect_output(result, expected)
+        assert 'ERROR:  program "exit 3" failed' in result.errors, str(result)
+        difference = first_difference((folder / "served").read_bytes(), rows)
+        assert not difference, f"what the backend's program got is not what was copied in: {difference}"
+        ways.check_server(way, server)
+        if way is ways.BOTH:
+            reasons = {reason for line in server.report().lines for reason in line["connections"]["demoted_by"]}
+            assert "exec-inherited" in reasons, f"the backend's connection left its ring only by {reasons}"
+
+
+@app_test(*ways.USUAL)
+def parallel_workers(session, way):
+    """Two workers, forked by the postmaster, and the backend gather 100,000 rows; four sessions do so at once."""
+    rows = 100_000
+    prepare = (f"create table t as select n, md5(n::text) as word from generate_series(1, {rows}) n; analyze t;\n"
+               "alter system set max_parallel_workers_per_gather = 2; alter system set parallel_setup_cost = 0;\n"
+               "alter system set parallel_tuple_cost = 0; alter system set min_parallel_table_scan_size = 0;\n"
+               "select pg_reload_conf();\n")
+    question = "select n, word from t where n % 2 = 0 order by word, n"
+    words = sorted((hashlib.md5(str(n).encode()).hexdigest(), n) for n in range(2, rows + 1, 2))
+    expected = "".join(f"{n}|{word}\n" for word, n in words).encode()
+    with Postgres(session, way.server) as server:
+        server.must(server.client(server.psql("-f", "-"), way.client, input=prepare.encode()))
+        plan = server.ask(f"explain (analyze, costs off, timing off) {question}")
+        assert "Workers Launched: 2" in plan, f"not a parallel plan: {plan}"
+        clients = [server.start_client(server.psql("-c", question), way.client) for _ in range(4)]
+        for client in clients:
+            _expect_output(session.finish(client, 60), expected)
         ways.check_server(way, server)
 
 

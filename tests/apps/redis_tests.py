@@ -151,3 +151,45 @@ def _sleeps(pid):
     before = used()
     time.sleep(0.25)
     return used() == before
+
+
+@app_test(*ways.USUAL)
+def dumped_under_load_and_restarted(session, way):
+    """BGSAVE forks the server again and again while clients work; a server that is killed comes back with what its last dump held."""
+    rng = random.Random(31)
+    known = {f"known{n}": rng.randbytes(rng.randint(1, 400)) for n in range(5000)}
+    with Redis(session, way.server) as server:
+        _fill(server, way.client, known)
+        load = [server.start_client(server.steady_load(20 + seed, manner), way.client)
+                for seed, manner in enumerate(("blocking", "timeout", "epoll"))]
+        _until(lambda: server.other_clients() == 2 * len(load), 10, "the clients have not connected")
+        for number in range(4):
+            assert server.ask("BGSAVE").startswith(b"+Background saving started"), "the server does not save"
+            _until(lambda: b"rdb_bgsave_in_progress:0" in server.ask("INFO persistence"), 20, f"save {number} does not end")
+            assert b"rdb_last_bgsave_status:ok" in server.ask("INFO persistence"), f"save {number} failed"
+        for client in load:
+            client.send_signal(signal.SIGTERM)
+        for client in load:
+            expect_success(session.finish(client, 30))
+        server.kill()
+        server.start()
+        _expect_known(server, way.client, known)
+        expect_success(server.client(server.check_arguments(9, 1000, "--largest", "100000"), way.client))
+        ways.check_server(way, server)
+
+
+def _fill(server, how, values):
+    commands = b"".join(resp.encode(("SET", key, value)) for key, value in values.items())
+    result = expect_success(server.client(["redis-cli", "-s", server.socket, "--pipe"], how, input=commands))
+    assert f"errors: 0, replies: {len(values)}" in result.text, str(result)
+
+
+def _expect_known(server, how, values):
+    """All in one command, answered in hexadecimal digits, so that a line is a value."""
+    script = ("local t = {} for i, k in ipairs(KEYS) do "
+              "t[i] = redis.call('get', k):gsub('.', function(c) return ('%02x'):format(c:byte()) end) end return t")
+    names = list(values)
+    for begin in range(0, len(names), 1000):
+        part = names[begin:begin + 1000]
+        result = expect_success(server.client(["redis-cli", "-s", server.socket, "--raw", "EVAL", script, str(len(part)), *part], how))
+        assert result.text.split() == [values[name].hex() for name in part], f"values from {part[0]} on came back as other ones"

@@ -28,6 +28,8 @@ SEEDS = tuple(Way(f"chaos {seed}, {seed + 100}", chaos(seed), chaos(seed + 100))
 
 ALL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, EAGERLY, CHAOS, CHAOS_SERVER, CHAOS_CLIENT)
 KILLS = (NEITHER, BOTH, CHAOS)
+USUAL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, CHAOS)
+CHAOTIC = (CHAOS, CHAOS_SERVER, CHAOS_CLIENT, *SEEDS)
 
 
 def check_reports(way, server, client):

@@ -8,6 +8,7 @@ import argparse
 import errno
 import os
 import random
+import signal
 import sys
 import time
 
@@ -133,6 +134,7 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--commands", type=int, default=5000, help="how many, if --seconds is not given")
     parser.add_argument("--seconds", type=float, help="go on for so long")
+    parser.add_argument("--until-sigterm", action="store_true", help="go on until then")
     parser.add_argument("--largest", type=int, default=4 << 20, help="bytes of the largest value")
     parser.add_argument("--manner", choices=("blocking", "timeout", "epoll"), default="blocking")
     parser.add_argument("--no-saves", action="store_true", help="do not let the server fork (BGSAVE) meanwhile")
@@ -140,6 +142,9 @@ def main():
 
     rng = random.Random(options.seed)
     prefix = f"c{options.seed}.{os.getpid()}"
+    stopped = []
+    if options.until_sigterm:
+        signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     done, deadline = 0, options.seconds and time.monotonic() + options.seconds
     try:
         wire = Wire(options.socket, options.manner, rng)
@@ -149,7 +154,7 @@ def main():
             data = (model.noise * 4)[:4 << 20]
             wire.send(encode(("ECHO", data)))
             check(wire, ("ECHO", data), data)
-        while time.monotonic() < deadline if deadline else done < options.commands:
+        while not stopped and (time.monotonic() < deadline if deadline else options.until_sigterm or done < options.commands):
             depth = 1 if rng.random() < 0.8 else rng.randint(2, 100)
             batch = [model.next() for _ in range(depth)]
             wire.send(b"".join(encode(command) for command, _ in batch))

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <thread>
 
@@ -305,6 +306,43 @@ BEHAVIOUR{.name = "the_default_action_ends_a_waiting_process",
                 tell_peer();
               },
           .client = [](int) { await_peer(); }};
+
+std::atomic<int> in_first_thread, elsewhere;
+
+void note_thread(int) { ++(::gettid() == ::getpid() ? in_first_thread : elsewhere); }
+
+// The kernel gives a signal of the process to its first thread if that one does not block it. Python's interpreter relies on it: a lock on which its
+// first thread waits is not interrupted by a handler that runs elsewhere.
+BEHAVIOUR{.name = "a_signal_for_the_process_goes_to_its_first_thread",
+          .server =
+              [](int fd) {
+                for (int round = 0; round < 300; ++round) {
+                  read_exactly(fd, 1);
+                  ::usleep(150);  // long enough for the other end to go to sleep
+                  write_all(fd, "x");
+                }
+              },
+          .client =
+              [](int fd) {
+                struct sigaction action = {};
+                action.sa_handler = note_thread;
+                action.sa_flags = SA_RESTART;
+                CHECK_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
+                std::atomic<bool> over{false};
+                std::thread worker([fd, &over] {
+                  await_sleeping(::getpid());  // before that, libc may still keep its signals off
+                  for (int round = 0; round < 300; ++round) {
+                    write_all(fd, "x");
+                    CHECK_EQ(::kill(::getpid(), SIGUSR1), 0);
+                    CHECK_EQ(read_exactly(fd, 1), "x");
+                  }
+                  over = true;
+                });
+                while (!over) ::poll(nullptr, 0, 5);
+                worker.join();
+                CHECK(elsewhere.load() <= 6);  // an offer, a fence, a ring that grows: each may meet one, and happens once
+                CHECK(in_first_thread.load() > 100);
+              }};
 
 BEHAVIOUR{.name = "a_signal_for_one_thread_leaves_the_other_asleep",
           .server =

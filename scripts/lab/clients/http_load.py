@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""HTTP over a unix socket in several threads until SIGTERM: each answer must be right while the servers behind the socket come and go.
+
+A kept connection may end before the answer to its next request begins, and only there: the request is asked again on a new connection,
+and must then be answered. Prints `N answers, M connections, K asked again`.
+"""
+import argparse
+import random
+import signal
+import sys
+import threading
+
+from http_check import Connection
+
+ENDED = (BrokenPipeError, ConnectionResetError)  # http.client's own error for an end without an answer is one of them
+
+
+class Asking:
+    """One thread: its own connection and its own requests."""
+
+    def __init__(self, options, seed):
+        self.options, self.seed, self.source = options, seed, random.Random(seed)
+        self.file = open(options.file, "rb").read() if options.file else None
+        self.connection = Connection(options.socket)
+        self.answers = self.connections = self.again = 0
+        self.problem = ""
+
+    def run(self, stop):
+        try:
+            while not stop.is_set():
+                self._ask(self.source.randbytes(self.source.choice((1, 500, 500, self.options.largest))))
+        except Exception as problem:  # told by the main thread
+            self.problem = f"thread {self.seed}, after {self.answers} answers: {type(problem).__name__}: {problem}"
+            stop.set()
+
+    def _ask(self, body):
+        kept = self.connection.sock is not None
+        try:
+            status, got = self._answer(body)
+        except ENDED:
+            if not kept:
+                raise
+            self.again += 1
+            self.connection.close()
+            status, got = self._answer(body)
+        if status != 200 or got != (body if self.file is None else self.file):
+            raise AssertionError(f"status {status}, {len(got)} bytes: {got[:200]!r}")
+        self.answers += 1
+
+    def _answer(self, body):
+        self.connections += self.connection.sock is None
+        if self.file is None:
+            self.connection.request("POST", self.options.target, body, {"Content-Type": "application/octet-stream"})
+        else:
+            self.connection.request("GET", self.options.target)
+        answer = self.connection.getresponse()
+        try:
+            return answer.status, answer.read()
+        except ENDED as problem:
+            raise AssertionError(f"an answer ended early: {problem}") from None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("socket")
+    parser.add_argument("target", help="path of the URL")
+    parser.add_argument("--file", help="what a GET must answer; without it POST, and the answer is what was sent")
+    parser.add_argument("--largest", type=int, default=400_000, help="bytes of the largest body")
+    parser.add_argument("--threads", type=int, default=6)
+    options = parser.parse_args()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    all_asking = [Asking(options, seed) for seed in range(options.threads)]
+    threads = [threading.Thread(target=asking.run, args=(stop,)) for asking in all_asking]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{sum(each.answers for each in all_asking)} answers, {sum(each.connections for each in all_asking)} connections, "
+          f"{sum(each.again for each in all_asking)} asked again")
+    return "\n".join(each.problem for each in all_asking if each.problem) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
