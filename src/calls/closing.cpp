@@ -6,6 +6,7 @@
 
 #include <climits>
 
+#include "calls/escape.h"
 #include "calls/kernel.h"
 
 namespace shunt::calls {
@@ -20,7 +21,7 @@ long close(int fd) {
 void before_close_range(unsigned first, unsigned last, int flags) {
   if (first > last || (flags & ~static_cast<int>(CLOSE_RANGE_UNSHARE))) return;  // closes nothing, or fails
   // Unsharing gives the caller descriptors of its own; the other threads keep theirs, and the table is theirs.
-  if ((flags & static_cast<int>(CLOSE_RANGE_UNSHARE)) && !__libc_single_threaded) return;
+  if ((flags & static_cast<int>(CLOSE_RANGE_UNSHARE)) && !__libc_single_threaded) return before_unsharing_descriptors();
   const int end = descriptors_in_use();
   if (end == 0 || first >= static_cast<unsigned>(end) || in_foreign_process()) return;
   last = min_of(last, static_cast<unsigned>(end) - 1);

@@ -19,9 +19,16 @@ inline bool is_ours(int fd) { return is_connection(fd) || epoll_set_of(fd) != nu
 inline constexpr uintptr_t kLowestPage = 4096;
 inline bool unreadable(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) < kLowestPage; }
 
-// `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back.
+// `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back. A vfork
+// child's numbers say nothing of its parent's.
 inline void forget_stale(int fd) {
-  if (is_ours(fd)) Closing stale(fd);
+  if (is_ours(fd) && !in_foreign_process()) Closing stale(fd);
+}
+
+// The same for the result of a call that makes a descriptor.
+inline int made(int fd) {
+  if (fd >= 0) forget_stale(fd);
+  return fd;
 }
 
 // stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the

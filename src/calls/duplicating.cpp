@@ -2,6 +2,7 @@
 #include "calls/duplicating.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "calls/kernel.h"
 #include "calls/policy.h"
@@ -21,6 +22,12 @@ bool follow(int from, int to) {
     sys::raw(SYS_dup3, from, to, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);  // of the file that `from` is now
   }
   return false;
+}
+
+bool is_same_socket(int one, int other) {
+  struct stat first {}, second {};
+  return sys::raw(SYS_fstat, one, &first) >= 0 && sys::raw(SYS_fstat, other, &second) >= 0 &&
+         first.st_ino == second.st_ino && first.st_dev == second.st_dev;
 }
 
 bool is_open(int fd) { return sys::raw(SYS_fcntl, fd, F_GETFD) >= 0; }
@@ -64,6 +71,17 @@ long dup2(int from, int to) {
 long dup3(int from, int to, int flags) {
   if (flags & ~O_CLOEXEC) return kPassOn;
   return duplicate_over(from, to, [&] { return kernel.dup3(from, to, flags); });
+}
+
+// Of this process, or of one that shares its numbers, it is a dup by another name.
+long pidfd_getfd(int process, int fd, unsigned flags) {
+  const long result = sys::raw(SYS_pidfd_getfd, process, fd, flags);
+  if (result < 0) return result;
+  const int to = static_cast<int>(result);
+  if (is_same_socket(fd, to)) return finish_duplicate(fd, result);
+  forget_fresh(to);
+  forget_stale(to);
+  return result;
 }
 
 }  // namespace shunt::calls

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "calls/escape.h"
 #include "calls/kernel.h"
 #include "calls/kernel_flags.h"
 #include "calls/policy.h"
@@ -86,7 +87,8 @@ long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
 }
 
 long sendfile(int fd, int file, off_t* offset, size_t bytes) {
-  if (bytes == 0 || (offset && (unreadable(offset) || *offset < 0))) return kPassOn;
+  if (is_connection(file)) before_splice(fd, file);
+  if (bytes == 0 || !is_connection(fd) || (offset && (unreadable(offset) || *offset < 0))) return kPassOn;
   if (sys::raw(SYS_lseek, file, 0, SEEK_CUR) < 0) return kPassOn;  // the kernel refuses what cannot seek
   Pin connection(fd);
   if (!connection) return kPassOn;

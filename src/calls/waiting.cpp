@@ -7,6 +7,8 @@
 #include "calls/early_registration.h"
 #include "calls/policy.h"
 #include "readiness/readiness.h"
+#include "sys/raw.h"
+#include "sys/user_memory.h"
 
 namespace shunt::calls {
 namespace {
@@ -57,6 +59,28 @@ class Milliseconds {
   bool endless_;
 };
 
+int64_t monotonic_ns() {
+  timespec now{};
+  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// poll_select_finish(): memory that cannot be written is no error.
+template <typename Wait>
+long tell_rest(timespec* timeout, Wait wait) {
+  if (!is_valid(timeout)) return kPassOn;
+  if (!timeout) return wait(nullptr);
+  const timespec limit = *timeout;
+  const int64_t begun = monotonic_ns();
+  const long result = wait(&limit);
+  if (!sys::accessible(timeout, sizeof *timeout, sys::Access::write)) return result;
+  const int64_t passed = monotonic_ns() - begun;
+  timespec left{limit.tv_sec - passed / 1000000000, limit.tv_nsec - passed % 1000000000};
+  if (left.tv_nsec < 0) left = {left.tv_sec - 1, left.tv_nsec + 1000000000};
+  *timeout = left.tv_sec < 0 ? timespec{} : left;
+  return result;
+}
+
 }  // namespace
 
 long poll(pollfd* items, nfds_t count, int timeout_ms) {
@@ -86,6 +110,18 @@ long select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* tim
 long pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask) {
   if (!concerns_us(count, read, write, except) || !is_valid(timeout)) return kPassOn;
   return wait_select(count, read, write, except, timeout, mask, nullptr);
+}
+
+long ppoll_and_tell(pollfd* items, nfds_t count, timespec* timeout, const sigset_t* mask) {
+  if (!concerns_us(items, count)) return kPassOn;
+  return tell_rest(timeout, [&](const timespec* limit) { return wait_poll(items, count, limit, mask); });
+}
+
+long pselect_and_tell(int count, fd_set* read, fd_set* write, fd_set* except, timespec* timeout, const sigset_t* mask) {
+  if (!concerns_us(count, read, write, except)) return kPassOn;
+  return tell_rest(timeout, [&](const timespec* limit) {
+    return wait_select(count, read, write, except, limit, mask, nullptr);
+  });
 }
 
 void note_epoll(int fd) {

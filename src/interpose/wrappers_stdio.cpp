@@ -1,6 +1,7 @@
 // libc's streams over descriptors: libc reads, writes and closes inside itself, where we are not.
 #include "calls/escape.h"
 #include "interpose/export.h"
+#include "interpose/wrappers.h"
 
 using shunt::Closing;
 using shunt::is_connection;
@@ -19,6 +20,13 @@ int descriptor_of(FILE* file) {
   return calls::is_ours(fd) && !shunt::in_foreign_process() ? fd : -1;
 }
 
+FILE* opened(FILE* file) {
+  if (!file || shunt::descriptors_in_use() == 0) return file;
+  KeepErrno keep;
+  calls::made(fileno(file));
+  return file;
+}
+
 long print(int fd, int check, const char* format, va_list arguments) {
   if (!is_connection(fd)) return calls::kPassOn;
   KeepErrno keep;
@@ -33,21 +41,44 @@ SHUNT_WRAPPER(FILE*, fdopen, (int fd, const char* mode)) {
 }
 SHUNT_SECOND_NAME(_IO_fdopen, fdopen);
 
+SHUNT_WRAPPER(FILE*, _IO_file_attach, (FILE * file, int fd)) {
+  calls::before_stdio(fd);
+  return next._IO_file_attach(file, fd);
+}
+
 SHUNT_WRAPPER(int, fclose, (FILE * file)) {
   Closing closing(descriptor_of(file));
   return next.fclose(file);
 }
 SHUNT_SECOND_NAME(_IO_fclose, fclose);
 
+SHUNT_WRAPPER(int, pclose, (FILE * file)) {
+  Closing closing(descriptor_of(file));
+  return next.pclose(file);
+}
+
+SHUNT_WRAPPER(int, endmntent, (FILE * file)) {
+  Closing closing(descriptor_of(file));
+  return next.endmntent(file);
+}
+SHUNT_SECOND_NAME(__endmntent, endmntent);
+
 SHUNT_WRAPPER(FILE*, freopen, (const char* path, const char* mode, FILE* file)) {
   Closing closing(descriptor_of(file));
-  return next.freopen(path, mode, file);
+  return opened(next.freopen(path, mode, file));
 }
 
 SHUNT_WRAPPER(FILE*, freopen64, (const char* path, const char* mode, FILE* file)) {
   Closing closing(descriptor_of(file));
-  return next.freopen64(path, mode, file);
+  return opened(next.freopen64(path, mode, file));
 }
+
+SHUNT_WRAPPER(FILE*, fopen, (const char* path, const char* mode)) { return opened(next.fopen(path, mode)); }
+SHUNT_SECOND_NAME(fopen64, fopen);
+SHUNT_SECOND_NAME(_IO_fopen, fopen);
+
+SHUNT_WRAPPER(FILE*, tmpfile, ()) { return opened(next.tmpfile()); }
+SHUNT_SECOND_NAME(tmpfile64, tmpfile);
 
 SHUNT_WRAPPER(int, vdprintf, (int fd, const char* format, va_list arguments)) {
   const long answer = print(fd, 0, format, arguments);
