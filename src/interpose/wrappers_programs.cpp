@@ -2,6 +2,7 @@
 #include <alloca.h>
 
 #include "calls/escape.h"
+#include "calls/policy.h"
 #include "interpose/export.h"
 
 using shunt::interpose::active;
@@ -138,7 +139,7 @@ SHUNT_WRAPPER(int, system, (const char* command)) {
 SHUNT_WRAPPER(FILE*, popen, (const char* command, const char* mode)) {
   calls::before_spawn();
   FILE* stream = next.popen(command, mode);
-  if (stream) calls::made(fileno(stream));
+  if (stream) calls::note_stream(calls::made(fileno(stream)));
   return stream;
 }
 SHUNT_SECOND_NAME(_IO_popen, popen);

@@ -1,5 +1,6 @@
 // libc's streams over descriptors: libc reads, writes and closes inside itself, where we are not.
 #include "calls/escape.h"
+#include "calls/policy.h"
 #include "interpose/export.h"
 #include "interpose/wrappers.h"
 
@@ -14,16 +15,17 @@ namespace {
 
 // The stream's descriptor if it is ours to forget; −1 else.
 int descriptor_of(FILE* file) {
-  if (!file || shunt::descriptors_in_use() == 0) return -1;
+  if (!file) return -1;
   KeepErrno keep;
   const int fd = fileno(file);
+  if (!shunt::in_foreign_process()) calls::forget_stream(fd);
   return calls::is_ours(fd) && !shunt::in_foreign_process() ? fd : -1;
 }
 
 FILE* opened(FILE* file) {
-  if (!file || shunt::descriptors_in_use() == 0) return file;
+  if (!file) return file;
   KeepErrno keep;
-  calls::made(fileno(file));
+  calls::note_stream(calls::made(fileno(file)));
   return file;
 }
 
@@ -37,12 +39,15 @@ long print(int fd, int check, const char* format, va_list arguments) {
 
 SHUNT_WRAPPER(FILE*, fdopen, (int fd, const char* mode)) {
   calls::before_stdio(fd);
-  return next.fdopen(fd, mode);
+  FILE* file = next.fdopen(fd, mode);
+  if (file) calls::note_stream(fd);
+  return file;
 }
 SHUNT_SECOND_NAME(_IO_fdopen, fdopen);
 
 SHUNT_WRAPPER(FILE*, _IO_file_attach, (FILE * file, int fd)) {
   calls::before_stdio(fd);
+  calls::note_stream(fd);
   return next._IO_file_attach(file, fd);
 }
 

@@ -109,6 +109,31 @@ BEHAVIOUR{.name = "closed_unseen_and_given_out_again",
                 }
               }};
 
+// libc writes to the number that it knows, whatever is there.
+BEHAVIOUR{.name = "put_under_a_stream_of_libc",
+          .server =
+              [](int fd) {
+                CHECK_EQ(read_exactly(fd, 6), "before");
+                CHECK_EQ(read_exactly(fd, 11), "by a stream");
+                write_all(fd, "answer\n");
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                std::FILE* file = std::fopen("/dev/null", "r+");
+                const int number = ::fileno(file);
+                write_all(fd, "before");
+                CHECK_EQ(::dup2(fd, number), number);
+                CHECK_EQ(::close(fd), 0);
+                CHECK_EQ(std::fputs("by a stream", file), 1);
+                CHECK_EQ(std::fflush(file), 0);
+                char line[20];
+                CHECK(std::fgets(line, sizeof line, file) == line);
+                CHECK_EQ(std::string(line), "answer\n");
+                CHECK_EQ(std::fclose(file), 0);
+              },
+          .leaves_ring = true};
+
 // Its numbers are its own, although it runs on its parent's memory.
 BEHAVIOUR{.name = "vfork_child_gives_the_number_to_other_files",
           .server = [](int fd) { for (int i = 0; i < 3; ++i) write_all(fd, read_exactly(fd, 5000)); },
