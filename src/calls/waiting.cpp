@@ -119,9 +119,8 @@ long ppoll_and_tell(pollfd* items, nfds_t count, timespec* timeout, const sigset
 
 long pselect_and_tell(int count, fd_set* read, fd_set* write, fd_set* except, timespec* timeout, const sigset_t* mask) {
   if (!concerns_us(count, read, write, except)) return kPassOn;
-  return tell_rest(timeout, [&](const timespec* limit) {
-    return wait_select(count, read, write, except, limit, mask, nullptr);
-  });
+  return tell_rest(
+      timeout, [&](const timespec* limit) { return wait_select(count, read, write, except, limit, mask, nullptr); });
 }
 
 void note_epoll(int fd) {

@@ -22,7 +22,7 @@ int made_two(int result, const int* pair) {
 
 }  // namespace
 
-#define SHUNT_MAKER(name, parameters, arguments)                                   \
+#define SHUNT_MAKER(name, parameters, arguments)                             \
   SHUNT_WRAPPER(int, name, parameters) { return made(next.name arguments); } \
   static_assert(true)
 

@@ -112,21 +112,21 @@ SHUNT_WRAPPER(long, syscall, (long number, long a, long b, long c, long d, long 
   bool makes = false;
   if (active()) {
     switch (number) {
-#define SHUNT_NUMBER(name, condition)                            \
-  case SYS_##name:                                               \
-    if (condition) answer = apply(&calls::name, words);          \
+#define SHUNT_NUMBER(name, condition)                   \
+  case SYS_##name:                                      \
+    if (condition) answer = apply(&calls::name, words); \
     break;
-#define SHUNT_NUMBER_WRAPPED(name, condition)                    \
-  case SYS_##name:                                               \
-    if (condition) return apply(shunt_##name, words);            \
+#define SHUNT_NUMBER_WRAPPED(name, condition)         \
+  case SYS_##name:                                    \
+    if (condition) return apply(shunt_##name, words); \
     break;
-#define SHUNT_NUMBER_MAKES(name)                                 \
-  case SYS_##name:                                               \
-    makes = true;                                                \
+#define SHUNT_NUMBER_MAKES(name) \
+  case SYS_##name:               \
+    makes = true;                \
     break;
-#define SHUNT_NUMBER_BY_HAND(name, words_of_it)                  \
-  case SYS_##name:                                               \
-    answer = by_hand(number, words);                             \
+#define SHUNT_NUMBER_BY_HAND(name, words_of_it) \
+  case SYS_##name:                              \
+    answer = by_hand(number, words);            \
     break;
 #include "interpose/syscalls.def"
       default:

@@ -136,7 +136,10 @@ BEHAVIOUR{.name = "put_under_a_stream_of_libc",
 
 // Its numbers are its own, although it runs on its parent's memory.
 BEHAVIOUR{.name = "vfork_child_gives_the_number_to_other_files",
-          .server = [](int fd) { for (int i = 0; i < 3; ++i) write_all(fd, read_exactly(fd, 5000)); },
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 3; ++i) write_all(fd, read_exactly(fd, 5000));
+              },
           .client =
               [](int fd) {
                 const int null = ::open("/dev/null", O_RDWR);
@@ -224,14 +227,17 @@ BEHAVIOUR{.name = "file_action_made_before_the_connection",
           .leaves_ring = true};
 
 BEHAVIOUR{.name = "pidfd_getfd_of_the_own_process",
-          .server = [](int fd) { for (int i = 0; i < 2; ++i) write_all(fd, read_exactly(fd, 5000)); },
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 2; ++i) write_all(fd, read_exactly(fd, 5000));
+              },
           .client =
               [](int fd) {
                 const int self = ::pidfd_open(::getpid(), 0);
                 CHECK(self >= 0);
                 for (uint64_t way = 0; way < 2; ++way) {
-                  const int other = way == 0 ? ::pidfd_getfd(self, fd, 0)
-                                             : static_cast<int>(::syscall(SYS_pidfd_getfd, self, fd, 0));
+                  const int other =
+                      way == 0 ? ::pidfd_getfd(self, fd, 0) : static_cast<int>(::syscall(SYS_pidfd_getfd, self, fd, 0));
                   CHECK(other >= 0);
                   CHECK_EQ(::close(fd), 0);
                   fd = other;
