@@ -43,7 +43,7 @@ template <typename Count>
 long give_count(int fd, long argument, Count count) {
   int* out = reinterpret_cast<int*>(argument);
   Pin connection(fd);
-  if (!connection || !has_channel(*connection) || unreadable(out)) return kPassOn;
+  if (!connection || !has_channel(*connection) || unwritable(out, sizeof *out)) return kPassOn;
   const long bytes = count(*connection, fd);
   if (bytes < 0) return bytes;
   *out = static_cast<int>(bytes);
@@ -54,7 +54,7 @@ long give_count(int fd, long argument, Count count) {
 long at_mark(int fd, long argument) {
   int* out = reinterpret_cast<int*>(argument);
   Pin connection(fd);
-  if (!connection || !has_channel(*connection) || unreadable(out)) return kPassOn;
+  if (!connection || !has_channel(*connection) || unwritable(out, sizeof *out)) return kPassOn;
   if (readable_bytes(*connection, fd) < 0) return kPassOn;  // goes on behind the fence if it can
   if (connection->side->in_flow.load(std::memory_order_relaxed) != Flow::ring) return kPassOn;
   *out = 0;

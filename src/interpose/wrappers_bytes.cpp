@@ -79,7 +79,7 @@ SHUNT_WRAPPER(ssize_t, sendmsg, (int fd, const msghdr* message, int flags)) {
 }
 
 SHUNT_WRAPPER(int, sendmmsg, (int fd, mmsghdr* messages, unsigned count, int flags)) {
-  for (unsigned i = 0; i < count && !calls::unreadable(messages) && active(); ++i)
+  for (unsigned i = 0; i < count && !calls::unreadable(messages + i) && active(); ++i)
     calls::before_passing(&messages[i].msg_hdr);
   if (is_connection(fd))
     if (const long answer = calls::sendmmsg(fd, messages, count, flags); answer != calls::kPassOn)
