@@ -15,6 +15,7 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utmp.h>
 
 #include <csignal>
 #include <cstdio>
@@ -246,10 +247,22 @@ BEHAVIOUR{.name = "pidfd_getfd_of_the_own_process",
                 }
               }};
 
-BEHAVIOUR{.name = "forkpty_child_uses_the_connection",
+int spawn_with_the_terminal_of(int fd) {
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_addtcsetpgrp_np(&actions, fd);
+  char name[] = "true";
+  char* arguments[] = {name, nullptr};
+  pid_t child = -1;
+  const int error = ::posix_spawn(&child, "/bin/true", &actions, nullptr, arguments, environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  return error;
+}
+
+BEHAVIOUR{.name = "terminals_beside_the_connection",
           .server =
               [](int fd) {
-                CHECK_EQ(read_exactly(fd, 6), "child ");
+                CHECK_EQ(read_exactly(fd, 18), "forkpty login_tty ");
                 write_all(fd, "to parent");
               },
           .client =
@@ -258,12 +271,22 @@ BEHAVIOUR{.name = "forkpty_child_uses_the_connection",
                 const int child = ::forkpty(&terminal, nullptr, nullptr, nullptr);
                 CHECK(child >= 0);
                 if (child == 0) {
-                  write_all(fd, "child ");
+                  write_all(fd, "forkpty ");
                   ::_exit(::isatty(STDIN_FILENO) ? 0 : 1);
                 }
                 join_child(child);
-                CHECK_EQ(read_exactly(fd, 9), "to parent");
                 CHECK_EQ(::close(terminal), 0);
+                join_child(in_child([fd] {
+                  int master = -1, slave = -1;
+                  CHECK_EQ(::openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
+                  CHECK_ERRNO(::login_tty(fd), ENOTTY);
+                  CHECK_EQ(::login_tty(slave), 0);
+                  CHECK_EQ(::isatty(STDOUT_FILENO), 1);
+                  write_all(fd, "login_tty ");
+                }));
+                CHECK_EQ(::fcntl(fd, F_SETFD, FD_CLOEXEC), 0);
+                CHECK_EQ(spawn_with_the_terminal_of(fd), ENOTTY);
+                CHECK_EQ(read_exactly(fd, 9), "to parent");
               }};
 
 }  // namespace
