@@ -19,14 +19,15 @@ int own_process = 0;
 // Numbers of ours that a vfork child, which runs on this thread's memory, has given another meaning.
 struct ForeignNumbers {
   static constexpr int kMost = 16;  // with more, none is ours there
+  int process;                      // the child; its parent, or the next child, finds it gone
   int count;
   int fds[kMost];
 };
 thread_local ForeignNumbers foreign;
 
 bool is_foreign(int fd) {
-  if (!in_foreign_process()) {
-    foreign.count = 0;  // the child is gone
+  if (foreign.process != sys::process_id()) {
+    foreign.count = 0;
     return false;
   }
   for (int i = 0; i < min_of(foreign.count, ForeignNumbers::kMost); ++i)
@@ -171,6 +172,7 @@ bool in_foreign_process() { return own_process != 0 && sys::process_id() != own_
 
 void note_foreign_number(int fd) {
   if (is_foreign(fd) || foreign.count > ForeignNumbers::kMost) return;
+  foreign.process = sys::process_id();
   if (foreign.count < ForeignNumbers::kMost) foreign.fds[foreign.count] = fd;
   ++foreign.count;
 }
