@@ -23,9 +23,10 @@ bool is_marked(int fd) {
 }
 
 // What a program may have set on an unconnected stream socket.
-constexpr int kOptions[] = {SO_SNDBUF,   SO_RCVBUF,    SO_RCVTIMEO,  SO_SNDTIMEO,  SO_RCVLOWAT,
-                            SO_PASSCRED, SO_PASSSEC,   SO_PEEK_OFF,  SO_PRIORITY,  SO_KEEPALIVE,
-                            SO_LINGER,   SO_REUSEADDR, SO_REUSEPORT, SO_OOBINLINE, SO_BROADCAST};
+constexpr int kOptions[] = {
+    SO_SNDBUF,    SO_RCVBUF,    SO_RCVTIMEO,  SO_SNDTIMEO,  SO_RCVLOWAT, SO_PASSCRED,
+    SO_PASSSEC,   SO_PEEK_OFF,  SO_PRIORITY,  SO_KEEPALIVE, SO_LINGER,   SO_REUSEADDR,
+    SO_REUSEPORT, SO_OOBINLINE, SO_BROADCAST, 76,           83,          84};  // SO_PASSPIDFD, SO_PASSRIGHTS, SO_INQ
 
 struct Value {
   alignas(long) uint8_t bytes[16] = {};

@@ -6,6 +6,7 @@
 namespace shunt::calls {
 
 long close(int fd);
+inline long mq_close(int fd) { return close(fd); }  // as libc has it
 // Before the kernel closes a range: ends what is ours in it. `last` is included.
 void before_close_range(unsigned first, unsigned last, int flags);
 

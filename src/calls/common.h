@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "descriptors/table.h"
+#include "sys/user_memory.h"
 
 namespace shunt::calls {
 
@@ -15,13 +16,33 @@ inline constexpr long kPassOn = LONG_MIN;
 // A connection or an epoll set that the library watches.
 inline bool is_ours(int fd) { return is_connection(fd) || epoll_set_of(fd) != nullptr; }
 
-// Nothing is ever mapped below this (mmap_min_addr is 4096 or more): the kernel would say EFAULT.
+// Nothing is ever mapped below this (mmap_min_addr is 4096 or more).
 inline constexpr uintptr_t kLowestPage = 4096;
-inline bool unreadable(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) < kLowestPage; }
+// A look of ours at the caller's memory would end the program, where the kernel says EFAULT. Costs a system call for
+// each page that a thread has not used so far.
+inline bool unreadable(const void* memory, size_t bytes) {
+  return reinterpret_cast<uintptr_t>(memory) < kLowestPage || !sys::accessible(memory, bytes, sys::Access::read);
+}
+inline bool unwritable(const void* memory, size_t bytes) {
+  return reinterpret_cast<uintptr_t>(memory) < kLowestPage || !sys::accessible(memory, bytes, sys::Access::write);
+}
+template <typename T>
+bool unreadable(const T* object) {
+  return unreadable(object, sizeof *object);
+}
+// An address may be as short as its family.
+inline bool unreadable(const sockaddr* address) { return unreadable(address, sizeof(sa_family_t)); }
 
-// `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back.
+// `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back. A vfork
+// child's numbers say nothing of its parent's.
 inline void forget_stale(int fd) {
-  if (is_ours(fd)) Closing stale(fd);
+  if (is_ours(fd) && !in_foreign_process()) Closing stale(fd);
+}
+
+// The same for the result of a call that makes a descriptor.
+inline int made(int fd) {
+  if (fd >= 0) forget_stale(fd);
+  return fd;
 }
 
 // stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the

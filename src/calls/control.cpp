@@ -43,10 +43,21 @@ template <typename Count>
 long give_count(int fd, long argument, Count count) {
   int* out = reinterpret_cast<int*>(argument);
   Pin connection(fd);
-  if (!connection || !has_channel(*connection) || unreadable(out)) return kPassOn;
+  if (!connection || !has_channel(*connection) || unwritable(out, sizeof *out)) return kPassOn;
   const long bytes = count(*connection, fd);
   if (bytes < 0) return bytes;
   *out = static_cast<int>(bytes);
+  return 0;
+}
+
+// SIOCATMARK: what lies in the ring, and the bells behind it, come before the mark.
+long at_mark(int fd, long argument) {
+  int* out = reinterpret_cast<int*>(argument);
+  Pin connection(fd);
+  if (!connection || !has_channel(*connection) || unwritable(out, sizeof *out)) return kPassOn;
+  if (readable_bytes(*connection, fd) < 0) return kPassOn;  // goes on behind the fence if it can
+  if (connection->side->in_flow.load(std::memory_order_relaxed) != Flow::ring) return kPassOn;
+  *out = 0;
   return 0;
 }
 
@@ -82,6 +93,8 @@ long ioctl(int fd, unsigned long request, long argument) {
       return give_count(fd, argument, readable_bytes);
     case SIOCOUTQ:
       return give_count(fd, argument, unread_bytes);
+    case SIOCATMARK:
+      return at_mark(fd, argument);
     case FIONBIO:
       note_flags_changed(fd);
       return set_nonblocking(fd, argument);

@@ -1,7 +1,10 @@
 // Retreats in bulk, and the bookkeeping of a process that ends.
 #include "calls/escape.h"
 
+#include <aio.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,6 +46,21 @@ void retreat_if_ours(int fd, Reason reason) {
   if (Pin connection{fd}) retreat(*connection, fd, reason);
 }
 
+// Descriptors that a file action has named, ever: libc's actions cannot be read back.
+constexpr int kMaxNamed = 65536;  // higher ones go back to the kernel when they are named
+std::atomic<uint64_t> named[kMaxNamed / 64];
+std::atomic<bool> anything_named{false};
+
+void remember_named(int fd) {
+  if (fd < 0 || fd >= kMaxNamed) return;
+  named[fd / 64].fetch_or(uint64_t{1} << (fd % 64), std::memory_order_relaxed);
+  anything_named.store(true, std::memory_order_relaxed);
+}
+
+bool is_named(int fd) {
+  return fd < kMaxNamed && (named[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1) != 0;
+}
+
 }  // namespace
 
 bool exec_must_fail(const char* path) {
@@ -56,6 +74,14 @@ void before_spawn() {
   });
 }
 
+void before_spawn_with_actions() {
+  before_spawn();
+  if (!anything_named.load(std::memory_order_relaxed)) return;
+  for_each_open([](int fd, Connection& connection, long) {
+    if (is_named(fd)) retreat(connection, fd, Reason::exec_inherited);
+  });
+}
+
 void before_exec() {
   before_spawn();
   change_holders(-1);
@@ -64,6 +90,7 @@ void before_exec() {
 void after_failed_exec() { change_holders(+1); }
 
 void before_inheritance(int fd) {
+  remember_named(fd);
   spoil(fd, Reason::exec_inherited);
   retreat_if_ours(fd, Reason::exec_inherited);
 }
@@ -76,6 +103,37 @@ void before_stdio(int fd) {
 void before_splice(int from, int to) {
   retreat_if_ours(from, Reason::splice);
   retreat_if_ours(to, Reason::splice);
+}
+
+void before_libc_uses(int fd) {
+  spoil(fd, Reason::by_libc);
+  retreat_if_ours(fd, Reason::by_libc);
+}
+
+void before_aio(const aiocb* request) {
+  if (!unreadable(request)) before_libc_uses(request->aio_fildes);
+}
+
+void before_aio_list(const aiocb* const* requests, int count) {
+  if (unreadable(requests)) return;
+  for (int i = 0; i < count; ++i)
+    if (!unreadable(requests[i]) && requests[i]->aio_lio_opcode != LIO_NOP) before_libc_uses(requests[i]->aio_fildes);
+}
+
+void before_kernel_aio(long count, const iocb* const* requests) {
+  if (unreadable(requests) || descriptors_in_use() == 0) return;
+  for (long i = 0; i < count; ++i)
+    if (!unreadable(requests[i])) retreat_if_ours(static_cast<int>(requests[i]->aio_fildes), Reason::by_libc);
+}
+
+void before_unsharing_descriptors() {
+  if (__libc_single_threaded || in_foreign_process()) return;
+  refuse_from_now_on(Reason::own_descriptors);
+  for_each_connection([](int fd, Connection& connection) { retreat(connection, fd, Reason::own_descriptors); });
+}
+
+void after_streams_replaced() {
+  for (int fd = 0; belongs_to_stdio(fd); ++fd) forget_stale(fd);
 }
 
 void fold_live_connections() {

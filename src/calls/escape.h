@@ -1,10 +1,14 @@
-// The ways out of the library's sight: exec, spawned programs, stdio, splice. Connections go back to the kernel first.
+// The ways out of the library's sight: exec, spawned programs, stdio, aio, splice. Connections go back to the kernel
+// first.
 // Any thread.
 #pragma once
 
 #include <cstdarg>
 
 #include "calls/common.h"
+
+struct aiocb;
+struct iocb;
 
 namespace shunt::calls {
 
@@ -16,12 +20,25 @@ bool exec_must_fail(const char* path);
 
 // Before the program starts another one and goes on itself: posix_spawn, system, popen.
 void before_spawn();
-// `fd` will be open in a program to be spawned, under another number.
+// A file action says that `fd` will be open in a program to be spawned, under another number: of whatever it then is.
 void before_inheritance(int fd);
+// Before a spawn with file actions.
+void before_spawn_with_actions();
 
 // `fd` gets a FILE: libc reads and writes it by itself.
 void before_stdio(int fd);
 void before_splice(int from, int to);
+// libc reads or writes `fd` by itself, in this call or in a thread of its own.
+void before_libc_uses(int fd);
+// aio_read(3) and its kin; what is not a request is left to libc.
+void before_aio(const aiocb* request);
+void before_aio_list(const aiocb* const* requests, int count);
+// io_submit(2).
+void before_kernel_aio(long count, const iocb* const* requests);
+// A thread gets descriptors of its own (unshare, CLOSE_RANGE_UNSHARE), and the table knows one meaning of each number.
+void before_unsharing_descriptors();
+// What was descriptor 0, 1 and 2 is another file now.
+void after_streams_replaced();
 
 // vdprintf on a connection: written out in full, as libc does. The number of bytes, −errno, or kPassOn. `check`:
 // __vdprintf_chk's flag.

@@ -13,7 +13,8 @@ bool Name::marker(Bits& bits) const {
 }
 
 bool can_store(const sockaddr* address, const socklen_t* length) {
-  return !unreadable(address) && !unreadable(length) && static_cast<int>(*length) >= 0;
+  if (unreadable(length) || static_cast<int>(*length) < 0) return false;
+  return !unwritable(address, min_of<size_t>(*length, sizeof(sockaddr_storage)));
 }
 
 void store(const Name& name, socklen_t unnamed, sockaddr* address, socklen_t* length) {

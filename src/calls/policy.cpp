@@ -1,6 +1,8 @@
 // One word per descriptor: epoch of the last fork, reason, flags. Any thread, any context.
 #include "calls/policy.h"
 
+#include "calls/common.h"
+
 namespace shunt::calls {
 
 using std::memory_order_relaxed;
@@ -14,6 +16,8 @@ constexpr uint32_t kReasonShift = 8, kEpochShift = 16;
 std::atomic<uint32_t> words[kMaxFresh];
 std::atomic<uint32_t> epoch{1};
 std::atomic<Reason> refused{Reason::none};
+
+std::atomic<uint64_t> streams[kMaxFresh / 64];
 
 bool in_range(int fd) { return static_cast<uint32_t>(fd) < kMaxFresh; }
 
@@ -44,6 +48,16 @@ void spoil(int fd, Reason reason) {
   const uint32_t word = words[fd].load(memory_order_relaxed);
   if (word == 0 || !is_current(word) || reason_in(word) != Reason::none) return;
   words[fd].store(word | static_cast<uint32_t>(reason) << kReasonShift, memory_order_relaxed);
+}
+
+void note_stream(int fd) {
+  if (in_range(fd)) streams[fd / 64].fetch_or(uint64_t{1} << (fd % 64), memory_order_relaxed);
+}
+void forget_stream(int fd) {
+  if (has_stream(fd)) streams[fd / 64].fetch_and(~(uint64_t{1} << (fd % 64)), memory_order_relaxed);
+}
+bool has_stream(int fd) {
+  return belongs_to_stdio(fd) || (in_range(fd) && (streams[fd / 64].load(memory_order_relaxed) >> (fd % 64) & 1) != 0);
 }
 
 void note_timeouts(int fd) {

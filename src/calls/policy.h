@@ -22,6 +22,11 @@ void spoil(int fd, Reason reason);
 void note_timeouts(int fd);  // SO_RCVTIMEO or SO_SNDTIMEO was set before connect
 void spoil_all();            // fork: two processes have them now
 
+// ---- descriptors that a FILE of libc reads and writes: whatever is put over such a number, libc uses it unseen.
+void note_stream(int fd);
+void forget_stream(int fd);
+bool has_stream(int fd);  // stdin, stdout and stderr always have
+
 struct Fresh {
   bool known;
   Reason spoilt;  // none: good

@@ -95,7 +95,7 @@ long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, so
   message.msg_namelen = name.length;
   const long got = receive_buffer(fd, data, bytes, flags, &message);
   if (got < 0) return got;
-  if (!can_store(address, length)) return unreadable(address) || unreadable(length) ? -EFAULT : -EINVAL;
+  if (!can_store(address, length)) return unreadable(length) || static_cast<int>(*length) >= 0 ? -EFAULT : -EINVAL;
   name.length = message.msg_namelen;
   store(name, 0, address, length);
   return got;
@@ -110,13 +110,14 @@ long recvmsg(int fd, msghdr* message, int flags) {
 }
 
 long recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-  if (unreadable(messages)) return kPassOn;
+  if (count > 0 && unreadable(messages)) return kPassOn;
   if (timeout && (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
     return kPassOn;
   Deadline deadline(timeout);
   unsigned done = 0;
   while (done < count) {
     mmsghdr& item = messages[done];
+    if (done > 0 && unreadable(&item)) break;
     long got = calls::recvmsg(fd, &item.msg_hdr, flags & ~MSG_WAITFORONE);
     if (got == kPassOn) got = kernel.recvmsg(fd, &item.msg_hdr, flags & ~MSG_WAITFORONE);
     if (got < 0) {

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "calls/escape.h"
 #include "calls/kernel.h"
 #include "calls/kernel_flags.h"
 #include "calls/policy.h"
@@ -59,18 +60,19 @@ long sendto(int fd, const void* data, size_t bytes, int flags, const sockaddr* a
 long sendmsg(int fd, const msghdr* message, int flags) {
   if (unreadable(message) || (message->msg_name && message->msg_namelen != 0)) return kPassOn;
   if (message->msg_controllen > INT_MAX) return kPassOn;  // ENOBUFS
-  if (message->msg_controllen > 0 && unreadable(message->msg_control)) return kPassOn;
+  if (message->msg_controllen > 0 && unreadable(message->msg_control, message->msg_controllen)) return kPassOn;
   const long total = measure(message->msg_iov, message->msg_iovlen);
   return send_vector(fd, message->msg_iov, message->msg_iovlen, total, flags,
                      message->msg_controllen > 0 ? message : nullptr);
 }
 
 long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-  if (unreadable(messages)) return kPassOn;
+  if (count > 0 && unreadable(messages)) return kPassOn;
   count = min_of<unsigned>(count, IOV_MAX);
   unsigned done = 0;
   while (done < count) {
     mmsghdr& item = messages[done];
+    if (done > 0 && unreadable(&item)) break;
     long sent = calls::sendmsg(fd, &item.msg_hdr, flags);
     if (sent == kPassOn) sent = kernel.sendmsg(fd, &item.msg_hdr, flags);
     if (sent < 0) {
@@ -86,7 +88,8 @@ long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
 }
 
 long sendfile(int fd, int file, off_t* offset, size_t bytes) {
-  if (bytes == 0 || (offset && (unreadable(offset) || *offset < 0))) return kPassOn;
+  if (is_connection(file)) before_splice(fd, file);
+  if (bytes == 0 || !is_connection(fd) || (offset && (unreadable(offset) || *offset < 0))) return kPassOn;
   if (sys::raw(SYS_lseek, file, 0, SEEK_CUR) < 0) return kPassOn;  // the kernel refuses what cannot seek
   Pin connection(fd);
   if (!connection) return kPassOn;
@@ -94,7 +97,8 @@ long sendfile(int fd, int file, off_t* offset, size_t bytes) {
 }
 
 void before_passing(const msghdr* message) {
-  if (unreadable(message) || message->msg_controllen == 0 || unreadable(message->msg_control)) return;
+  if (unreadable(message) || message->msg_controllen == 0 || message->msg_controllen > INT_MAX) return;
+  if (unreadable(message->msg_control, message->msg_controllen)) return;
   msghdr copy = *message;  // CMSG_NXTHDR wants it writable
   for (cmsghdr* header = CMSG_FIRSTHDR(&copy); header; header = CMSG_NXTHDR(&copy, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;

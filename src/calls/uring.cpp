@@ -128,12 +128,12 @@ void before_submission(const Ring* ring) {
 }
 
 void before_ring_files(const int* files, unsigned count) {
-  if (unreadable(files) || count > static_cast<unsigned>(kMaxDescriptors)) return;
+  if (unreadable(files, sizeof *files) || count > static_cast<unsigned>(kMaxDescriptors)) return;
   for (unsigned i = 0; i < count; ++i) give_to_ring(files[i]);
 }
 
 void before_ring_register(unsigned operation, const void* argument, unsigned count) {
-  if (unreadable(argument)) return;
+  if (unreadable(argument, 1)) return;
   switch (operation & ~kThroughRegisteredRing) {
     case IORING_REGISTER_FILES:
       return before_ring_files(static_cast<const int*>(argument), count);

@@ -23,7 +23,7 @@ inline bool reachable(const void* data, size_t bytes) {
 // The bytes that a transfer with this vector may move, −EFAULT, or kPassOn if the kernel refuses the vector itself.
 inline long measure(const iovec* parts, size_t count) {
   if (count > IOV_MAX) return kPassOn;
-  if (count > 0 && unreadable(parts)) return kPassOn;
+  if (count > 0 && unreadable(parts, count * sizeof *parts)) return kPassOn;
   size_t total = 0;
   for (size_t i = 0; i < count; ++i) {
     if (static_cast<ssize_t>(parts[i].iov_len) < 0) return kPassOn;

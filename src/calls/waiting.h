@@ -20,6 +20,10 @@ long ppoll(pollfd* items, nfds_t count, const timespec* timeout, const sigset_t*
 long select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout);
 long pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask);
 
+// The numbers themselves, ppoll and pselect6, write what is left of the time back.
+long ppoll_and_tell(pollfd* items, nfds_t count, timespec* timeout, const sigset_t* mask);
+long pselect_and_tell(int count, fd_set* read, fd_set* write, fd_set* except, timespec* timeout, const sigset_t* mask);
+
 void note_epoll(int fd);  // after the kernel made it
 long epoll_ctl(int set, int operation, int fd, epoll_event* event);
 long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask);

@@ -16,6 +16,27 @@ std::atomic<Entry> table[kMaxDescriptors];
 std::atomic<int> end_of_use{0};
 int own_process = 0;
 
+// Numbers of ours that a vfork child, which runs on this thread's memory, has given another meaning.
+struct ForeignNumbers {
+  static constexpr int kMost = 16;  // with more, none is ours there
+  int process;                      // the child; its parent, or the next child, finds it gone
+  int count;
+  int fds[kMost];
+};
+thread_local ForeignNumbers foreign;
+
+bool is_foreign(int fd) {
+  if (foreign.process != sys::process_id()) {
+    foreign.count = 0;
+    return false;
+  }
+  for (int i = 0; i < min_of(foreign.count, ForeignNumbers::kMost); ++i)
+    if (foreign.fds[i] == fd) return true;
+  return foreign.count > ForeignNumbers::kMost;
+}
+
+bool given_away(int fd) { return foreign.count != 0 && is_foreign(fd); }
+
 Connection* as_connection(Entry entry) {
   return entry & kEpoll ? nullptr : reinterpret_cast<Connection*>(entry);
 }
@@ -83,11 +104,11 @@ uint32_t descriptors_of(const Connection& connection) {
 }  // namespace
 
 bool is_connection(int fd) {
-  return in_range(fd) && as_connection(table[fd].load(std::memory_order_relaxed)) != nullptr;
+  return in_range(fd) && as_connection(table[fd].load(std::memory_order_relaxed)) != nullptr && !given_away(fd);
 }
 
 Pin::Pin(int fd) : connection_(nullptr) {
-  if (!in_range(fd)) return;
+  if (!in_range(fd) || given_away(fd)) return;
   for (;;) {
     const Entry entry = table[fd].load(std::memory_order_acquire);
     Connection* connection = as_connection(entry);
@@ -148,6 +169,13 @@ Closing::~Closing() {
 int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }
 
 bool in_foreign_process() { return own_process != 0 && sys::process_id() != own_process; }
+
+void note_foreign_number(int fd) {
+  if (is_foreign(fd) || foreign.count > ForeignNumbers::kMost) return;
+  foreign.process = sys::process_id();
+  if (foreign.count < ForeignNumbers::kMost) foreign.fds[foreign.count] = fd;
+  ++foreign.count;
+}
 
 void note_process() { own_process = sys::process_id(); }
 

@@ -60,6 +60,9 @@ int descriptors_in_use();
 
 // True in a vfork child or a raw clone, whose descriptors are not the parent's: such a process must not change the table. One system call.
 bool in_foreign_process();
+// In such a process: `fd` was closed or replaced there, and is another file from now on. For the calling thread, which
+// is its parent's when the child has ended.
+void note_foreign_number(int fd);
 
 // ---- start and fork (from pthread_atfork)
 void note_process();  // once, before main

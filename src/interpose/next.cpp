@@ -72,20 +72,16 @@ void hand_down() {
 }  // namespace
 
 constinit Next next = {
-#define SHUNT_SYMBOL(name, number, ...) &StandIn<&Next::name, number>::call,
-#define SHUNT_ALIAS(name, target)
-#define SHUNT_OWN(name)
+#define SHUNT_SYMBOL(name, number, words, ...) &StandIn<&Next::name, number>::call,
 #include "interpose/symbols.def"
-#undef SHUNT_SYMBOL
 };
 
 void resolve() {
   Progress none = Progress::none;
   if (!progress.compare_exchange_strong(none, Progress::resolving)) return;
   const int saved = errno;
-#define SHUNT_SYMBOL(name, number, ...) find(next.name, #name);
+#define SHUNT_SYMBOL(name, number, words, ...) find(next.name, #name);
 #include "interpose/symbols.def"
-#undef SHUNT_SYMBOL
   dlerror();  // a symbol that this libc lacks is not the program's error
   hand_down();
   progress.store(Progress::done);

@@ -16,6 +16,12 @@
 #include <cstdarg>
 #include <cstdio>
 
+struct aiocb;
+struct file_handle;
+struct mq_attr;
+struct termios;
+struct winsize;
+
 namespace shunt::interpose {
 
 using Handler = void (*)(int);
@@ -24,13 +30,8 @@ template <typename T>
 using Pointer = T*;
 
 struct Next {
-#define SHUNT_SYMBOL(name, number, ...) Pointer<__VA_ARGS__> name;
-#define SHUNT_ALIAS(name, target)
-#define SHUNT_OWN(name)
+#define SHUNT_SYMBOL(name, number, words, ...) Pointer<__VA_ARGS__> name;
 #include "interpose/symbols.def"
-#undef SHUNT_SYMBOL
-#undef SHUNT_ALIAS
-#undef SHUNT_OWN
 };
 extern Next next;
 

@@ -9,14 +9,9 @@ using Signature = T;
 }  // namespace shunt::interpose
 
 extern "C" {
-#define SHUNT_SYMBOL(name, number, ...) \
+#define SHUNT_SYMBOL(name, number, words, ...) \
   [[gnu::visibility("default")]] extern shunt::interpose::Signature<__VA_ARGS__> shunt_##name __asm__(#name);
-#define SHUNT_ALIAS(name, target)
-#define SHUNT_OWN(name)
 #define Handler shunt::interpose::Handler
 #include "interpose/symbols.def"
 #undef Handler
-#undef SHUNT_SYMBOL
-#undef SHUNT_ALIAS
-#undef SHUNT_OWN
 }

@@ -4,6 +4,7 @@
 #include "calls/receiving.h"
 #include "calls/sending.h"
 #include "interpose/export.h"
+#include "interpose/wrappers.h"
 
 using shunt::is_connection;
 using shunt::interpose::active;
@@ -32,7 +33,7 @@ SHUNT_FORWARD(ssize_t, sendto,
               (int fd, const void* data, size_t bytes, int flags, const sockaddr* address, socklen_t length),
               (fd, data, bytes, flags, address, length), is_connection(fd));
 SHUNT_FORWARD(ssize_t, sendfile, (int fd, int file, off_t* offset, size_t bytes), (fd, file, offset, bytes),
-              is_connection(fd));
+              is_connection(fd) || is_connection(file));
 SHUNT_SECOND_NAME(sendfile64, sendfile);
 
 // Names and descriptors that arrive on other sockets concern us too.
@@ -78,7 +79,7 @@ SHUNT_WRAPPER(ssize_t, sendmsg, (int fd, const msghdr* message, int flags)) {
 }
 
 SHUNT_WRAPPER(int, sendmmsg, (int fd, mmsghdr* messages, unsigned count, int flags)) {
-  for (unsigned i = 0; i < count && !calls::unreadable(messages) && active(); ++i)
+  for (unsigned i = 0; i < count && !calls::unreadable(messages + i) && active(); ++i)
     calls::before_passing(&messages[i].msg_hdr);
   if (is_connection(fd))
     if (const long answer = calls::sendmmsg(fd, messages, count, flags); answer != calls::kPassOn)
@@ -89,6 +90,18 @@ SHUNT_WRAPPER(int, sendmmsg, (int fd, mmsghdr* messages, unsigned count, int fla
 SHUNT_WRAPPER(ssize_t, splice, (int from, off_t* from_offset, int to, off_t* to_offset, size_t bytes, unsigned flags)) {
   calls::before_splice(from, to);
   return next.splice(from, from_offset, to, to_offset, bytes, flags);
+}
+
+// libc makes them of read and write, inside.
+
+SHUNT_WRAPPER(int, eventfd_read, (int fd, uint64_t* value)) {
+  if (!is_connection(fd)) return next.eventfd_read(fd, value);
+  return shunt_read(fd, value, sizeof *value) == sizeof *value ? 0 : -1;
+}
+
+SHUNT_WRAPPER(int, eventfd_write, (int fd, uint64_t value)) {
+  if (!is_connection(fd)) return next.eventfd_write(fd, value);
+  return shunt_write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
 }
 
 // Fortified forms: libc's own ends the program when the buffer is too small.

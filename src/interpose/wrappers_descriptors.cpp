@@ -1,10 +1,12 @@
 // The calls that duplicate, control and close descriptors.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 #include "calls/closing.h"
 #include "calls/control.h"
 #include "calls/duplicating.h"
+#include "calls/escape.h"
 #include "interpose/export.h"
 
 using shunt::is_connection;
@@ -25,6 +27,8 @@ SHUNT_WRAPPER(void, closefrom, (int first)) {
   next.closefrom(first);
 }
 
+SHUNT_FORWARD(int, mq_close, (int fd), (fd), calls::is_ours(fd));
+
 SHUNT_FORWARD(int, dup, (int fd), (fd), active());
 SHUNT_FORWARD(int, dup2, (int from, int to), (from, to), active());
 SHUNT_SECOND_NAME(__dup2, dup2);
@@ -36,3 +40,10 @@ SHUNT_SECOND_NAME(__fcntl, fcntl);
 SHUNT_SECOND_NAME(fcntl64, fcntl);
 SHUNT_FORWARD(int, ioctl, (int fd, unsigned long request, long argument), (fd, request, argument),
               is_connection(fd) || request == FIONBIO || request == FIOASYNC);
+
+SHUNT_FORWARD(int, pidfd_getfd, (int process, int fd, unsigned flags), (process, fd, flags), active());
+
+SHUNT_WRAPPER(int, unshare, (int flags)) {
+  if ((flags & CLONE_FILES) && active()) calls::before_unsharing_descriptors();
+  return next.unshare(flags);
+}

@@ -2,6 +2,7 @@
 #include <alloca.h>
 
 #include "calls/escape.h"
+#include "calls/policy.h"
 #include "interpose/export.h"
 
 using shunt::interpose::active;
@@ -114,14 +115,14 @@ SHUNT_WRAPPER(int, execle, (const char* path, const char* first, ...)) {
 SHUNT_WRAPPER(int, posix_spawn,
               (pid_t * pid, const char* path, const posix_spawn_file_actions_t* actions,
                const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
-  calls::before_spawn();
+  actions ? calls::before_spawn_with_actions() : calls::before_spawn();
   return next.posix_spawn(pid, path, actions, attributes, argv, environment);
 }
 
 SHUNT_WRAPPER(int, posix_spawnp,
               (pid_t * pid, const char* file, const posix_spawn_file_actions_t* actions,
                const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
-  calls::before_spawn();
+  actions ? calls::before_spawn_with_actions() : calls::before_spawn();
   return next.posix_spawnp(pid, file, actions, attributes, argv, environment);
 }
 
@@ -137,9 +138,16 @@ SHUNT_WRAPPER(int, system, (const char* command)) {
 
 SHUNT_WRAPPER(FILE*, popen, (const char* command, const char* mode)) {
   calls::before_spawn();
-  return next.popen(command, mode);
+  FILE* stream = next.popen(command, mode);
+  if (stream) calls::note_stream(calls::made(fileno(stream)));
+  return stream;
 }
 SHUNT_SECOND_NAME(_IO_popen, popen);
+
+SHUNT_WRAPPER(FILE*, _IO_proc_open, (FILE * stream, const char* command, const char* mode)) {
+  calls::before_spawn();
+  return next._IO_proc_open(stream, command, mode);
+}
 
 SHUNT_WRAPPER(int, wordexp, (const char* words, wordexp_t* result, int flags)) {
   calls::before_spawn();
@@ -149,7 +157,9 @@ SHUNT_WRAPPER(int, wordexp, (const char* words, wordexp_t* result, int flags)) {
 // The parent ends inside libc.
 SHUNT_WRAPPER(int, daemon, (int keep_directory, int keep_streams)) {
   shunt::interpose::report("exit");
-  return next.daemon(keep_directory, keep_streams);
+  const int result = next.daemon(keep_directory, keep_streams);
+  if (result == 0 && !keep_streams) calls::after_streams_replaced();
+  return result;
 }
 
 SHUNT_WRAPPER(void, _exit, (int status)) {

@@ -1,8 +1,12 @@
 // The calls that make and describe sockets.
+#include <linux/sockios.h>
+
 #include "calls/binding.h"
 #include "calls/connecting.h"
 #include "calls/socket_options.h"
 #include "interpose/export.h"
+#include "interpose/wrappers.h"
+#include "sys/raw.h"
 
 using shunt::is_connection;
 using shunt::interpose::active;
@@ -34,3 +38,10 @@ SHUNT_FORWARD(int, getsockopt, (int fd, int level, int name, void* value, sockle
 SHUNT_FORWARD(int, setsockopt, (int fd, int level, int name, const void* value, socklen_t length),
               (fd, level, name, value, length), level == SOL_SOCKET && active());
 SHUNT_FORWARD(int, shutdown, (int fd, int how), (fd, how), is_connection(fd));
+
+// libc asks with an ioctl of its own.
+SHUNT_WRAPPER(int, sockatmark, (int fd)) {
+  if (!is_connection(fd)) return next.sockatmark(fd);
+  int answer = 0;
+  return shunt_ioctl(fd, SIOCATMARK, shunt::sys::word(&answer)) < 0 ? -1 : answer;
+}

@@ -1,6 +1,8 @@
 // libc's streams over descriptors: libc reads, writes and closes inside itself, where we are not.
 #include "calls/escape.h"
+#include "calls/policy.h"
 #include "interpose/export.h"
+#include "interpose/wrappers.h"
 
 using shunt::Closing;
 using shunt::is_connection;
@@ -13,10 +15,18 @@ namespace {
 
 // The stream's descriptor if it is ours to forget; −1 else.
 int descriptor_of(FILE* file) {
-  if (!file || shunt::descriptors_in_use() == 0) return -1;
+  if (!file) return -1;
   KeepErrno keep;
   const int fd = fileno(file);
+  if (!shunt::in_foreign_process()) calls::forget_stream(fd);
   return calls::is_ours(fd) && !shunt::in_foreign_process() ? fd : -1;
+}
+
+FILE* opened(FILE* file) {
+  if (!file) return file;
+  KeepErrno keep;
+  calls::note_stream(calls::made(fileno(file)));
+  return file;
 }
 
 long print(int fd, int check, const char* format, va_list arguments) {
@@ -29,9 +39,17 @@ long print(int fd, int check, const char* format, va_list arguments) {
 
 SHUNT_WRAPPER(FILE*, fdopen, (int fd, const char* mode)) {
   calls::before_stdio(fd);
-  return next.fdopen(fd, mode);
+  FILE* file = next.fdopen(fd, mode);
+  if (file) calls::note_stream(fd);
+  return file;
 }
 SHUNT_SECOND_NAME(_IO_fdopen, fdopen);
+
+SHUNT_WRAPPER(FILE*, _IO_file_attach, (FILE * file, int fd)) {
+  calls::before_stdio(fd);
+  calls::note_stream(fd);
+  return next._IO_file_attach(file, fd);
+}
 
 SHUNT_WRAPPER(int, fclose, (FILE * file)) {
   Closing closing(descriptor_of(file));
@@ -39,15 +57,33 @@ SHUNT_WRAPPER(int, fclose, (FILE * file)) {
 }
 SHUNT_SECOND_NAME(_IO_fclose, fclose);
 
+SHUNT_WRAPPER(int, pclose, (FILE * file)) {
+  Closing closing(descriptor_of(file));
+  return next.pclose(file);
+}
+
+SHUNT_WRAPPER(int, endmntent, (FILE * file)) {
+  Closing closing(descriptor_of(file));
+  return next.endmntent(file);
+}
+SHUNT_SECOND_NAME(__endmntent, endmntent);
+
 SHUNT_WRAPPER(FILE*, freopen, (const char* path, const char* mode, FILE* file)) {
   Closing closing(descriptor_of(file));
-  return next.freopen(path, mode, file);
+  return opened(next.freopen(path, mode, file));
 }
 
 SHUNT_WRAPPER(FILE*, freopen64, (const char* path, const char* mode, FILE* file)) {
   Closing closing(descriptor_of(file));
-  return next.freopen64(path, mode, file);
+  return opened(next.freopen64(path, mode, file));
 }
+
+SHUNT_WRAPPER(FILE*, fopen, (const char* path, const char* mode)) { return opened(next.fopen(path, mode)); }
+SHUNT_SECOND_NAME(fopen64, fopen);
+SHUNT_SECOND_NAME(_IO_fopen, fopen);
+
+SHUNT_WRAPPER(FILE*, tmpfile, ()) { return opened(next.tmpfile()); }
+SHUNT_SECOND_NAME(tmpfile64, tmpfile);
 
 SHUNT_WRAPPER(int, vdprintf, (int fd, const char* format, va_list arguments)) {
   const long answer = print(fd, 0, format, arguments);

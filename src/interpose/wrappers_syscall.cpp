@@ -1,17 +1,31 @@
 // syscall(2): libuv and others close, poll and batch through it. A call that concerns us is made as the call itself;
 // every other number, and every descriptor that is not ours, goes on with the very same arguments.
+#include <linux/aio_abi.h>
 #include <sys/syscall.h>
 
 #include <type_traits>
 #include <utility>
 
+#include "calls/binding.h"
+#include "calls/closing.h"
+#include "calls/connecting.h"
+#include "calls/control.h"
+#include "calls/duplicating.h"
+#include "calls/escape.h"
+#include "calls/receiving.h"
+#include "calls/sending.h"
+#include "calls/socket_options.h"
 #include "calls/uring.h"
+#include "calls/waiting.h"
 #include "interpose/export.h"
 #include "interpose/wrappers.h"
+#include "sys/raw.h"
 
 namespace {
 
+using shunt::is_connection;
 using shunt::interpose::active;
+using shunt::interpose::give;
 using shunt::interpose::next;
 namespace calls = shunt::calls;
 
@@ -33,105 +47,93 @@ long apply(Result (*wrapper)(Parameters...), const long (&words)[6]) {
   return apply(wrapper, words, std::index_sequence_for<Parameters...>());
 }
 
-// Calls through the first descriptor of which we know the connection.
-bool is_made_through_connection(long number, int fd) {
+// The kernel refuses a signal mask of any other size.
+bool fits_a_mask(long mask, long bytes) { return mask == 0 || bytes == sizeof(uint64_t); }
+
+long pselect6(const long (&words)[6]) {
+  struct Mask {
+    const sigset_t* set;
+    size_t bytes;
+  };
+  const auto* mask = convert<const Mask*>(words[5]);
+  if (mask && (calls::unreadable(mask) || !fits_a_mask(shunt::sys::word(mask->set), static_cast<long>(mask->bytes))))
+    return calls::kPassOn;
+  return calls::pselect_and_tell(static_cast<int>(words[0]), convert<fd_set*>(words[1]), convert<fd_set*>(words[2]),
+                                 convert<fd_set*>(words[3]), convert<timespec*>(words[4]), mask ? mask->set : nullptr);
+}
+
+// An answer, or kPassOn.
+long by_hand(long number, const long (&words)[6]) {
+  const int fd = static_cast<int>(words[0]);
   switch (number) {
-    case SYS_read:
-    case SYS_readv:
-    case SYS_recvfrom:
-    case SYS_recvmmsg:
-    case SYS_write:
-    case SYS_writev:
-    case SYS_sendto:
-    case SYS_sendfile:
-    case SYS_getsockopt:
-    case SYS_shutdown:
-    case SYS_ioctl:
-      return shunt::is_connection(fd);
-    case SYS_close:
-      return calls::is_ours(fd);
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait:
-    case SYS_epoll_pwait2:
-      return shunt::epoll_set_of(fd) != nullptr;
+    case SYS_preadv2:
+      return calls::preadv2(fd, convert<const iovec*>(words[1]), static_cast<int>(words[2]), words[3],
+                            static_cast<int>(words[5]));
+    case SYS_pwritev2:
+      return calls::pwritev2(fd, convert<const iovec*>(words[1]), static_cast<int>(words[2]), words[3],
+                             static_cast<int>(words[5]));
+    case SYS_ppoll:
+      if (!fits_a_mask(words[3], words[4])) return calls::kPassOn;
+      return calls::ppoll_and_tell(convert<pollfd*>(words[0]), static_cast<nfds_t>(words[1]),
+                                   convert<timespec*>(words[2]), convert<const sigset_t*>(words[3]));
+    case SYS_pselect6:
+      return pselect6(words);
+    case SYS_io_submit:
+      calls::before_kernel_aio(words[1], convert<iocb* const*>(words[2]));
+      return calls::kPassOn;
+    case SYS_io_uring_setup: {
+      const long ring = next.syscall(number, words[0], words[1], 0, 0, 0, 0);
+      if (ring < 0) return -errno;
+      calls::after_unwatched_ring();
+      return ring;
+    }
+    case SYS_io_uring_enter:
+      // Submits, to a ring that liburing made or one from before exec.
+      if (words[1] != 0) calls::after_unwatched_ring();
+      return calls::kPassOn;
+    case SYS_io_uring_register:
+      calls::before_ring_register(static_cast<unsigned>(words[1]), convert<const void*>(words[2]),
+                                  static_cast<unsigned>(words[3]));
+      return calls::kPassOn;
+    case SYS_exit_group:
+      shunt::interpose::report_end("_exit");
+      return calls::kPassOn;
     default:
-      return true;
+      return calls::kPassOn;
   }
 }
 
 }  // namespace
 
-#define SHUNT_AS(name) \
-  case SYS_##name:     \
-    return apply(shunt_##name, words)
-
 SHUNT_WRAPPER(long, syscall, (long number, long a, long b, long c, long d, long e, long f)) {
   const long words[] = {a, b, c, d, e, f};
-  if (active() && is_made_through_connection(number, static_cast<int>(a))) {
+  const int fd = static_cast<int>(a);
+  long answer = calls::kPassOn;
+  bool makes = false;
+  if (active()) {
     switch (number) {
-      SHUNT_AS(read);
-      SHUNT_AS(readv);
-      SHUNT_AS(recvfrom);
-      SHUNT_AS(recvmsg);
-      SHUNT_AS(recvmmsg);
-      SHUNT_AS(write);
-      SHUNT_AS(writev);
-      SHUNT_AS(sendto);
-      SHUNT_AS(sendmsg);
-      SHUNT_AS(sendmmsg);
-      SHUNT_AS(sendfile);
-      SHUNT_AS(splice);
-      SHUNT_AS(socket);
-      SHUNT_AS(socketpair);
-      SHUNT_AS(bind);
-      SHUNT_AS(connect);
-      SHUNT_AS(accept);
-      SHUNT_AS(accept4);
-      SHUNT_AS(getsockname);
-      SHUNT_AS(getpeername);
-      SHUNT_AS(getsockopt);
-      SHUNT_AS(setsockopt);
-      SHUNT_AS(shutdown);
-      SHUNT_AS(close);
-      SHUNT_AS(close_range);
-      SHUNT_AS(dup);
-      SHUNT_AS(dup2);
-      SHUNT_AS(dup3);
-      SHUNT_AS(fcntl);
-      SHUNT_AS(ioctl);
-      SHUNT_AS(poll);
-      SHUNT_AS(ppoll);
-      SHUNT_AS(select);
-      SHUNT_AS(epoll_create);
-      SHUNT_AS(epoll_create1);
-      SHUNT_AS(epoll_ctl);
-      SHUNT_AS(epoll_wait);
-      SHUNT_AS(epoll_pwait);
-      SHUNT_AS(epoll_pwait2);
-      SHUNT_AS(execve);
-      SHUNT_AS(execveat);
-      case SYS_pselect6: {
-        const auto* mask = reinterpret_cast<const sigset_t* const*>(f);  // {mask, its size}
-        return shunt_pselect(static_cast<int>(a), convert<fd_set*>(b), convert<fd_set*>(c), convert<fd_set*>(d),
-                             convert<const timespec*>(e), mask ? *mask : nullptr);
-      }
-      case SYS_io_uring_setup: {
-        const long ring = next.syscall(number, a, b, c, d, e, f);
-        if (ring >= 0) calls::after_unwatched_ring();
-        return ring;
-      }
-      case SYS_io_uring_enter:
-        if (b != 0) calls::after_unwatched_ring();  // submits, to a ring that liburing made or one from before exec
-        break;
-      case SYS_io_uring_register:
-        calls::before_ring_register(static_cast<unsigned>(b), convert<const void*>(c), static_cast<unsigned>(d));
-        break;
-      case SYS_exit_group:
-        shunt::interpose::report_end("_exit");
-        break;
+#define SHUNT_NUMBER(name, condition)                   \
+  case SYS_##name:                                      \
+    if (condition) answer = apply(&calls::name, words); \
+    break;
+#define SHUNT_NUMBER_WRAPPED(name, condition)         \
+  case SYS_##name:                                    \
+    if (condition) return apply(shunt_##name, words); \
+    break;
+#define SHUNT_NUMBER_MAKES(name) \
+  case SYS_##name:               \
+    makes = true;                \
+    break;
+#define SHUNT_NUMBER_BY_HAND(name, words_of_it) \
+  case SYS_##name:                              \
+    answer = by_hand(number, words);            \
+    break;
+#include "interpose/syscalls.def"
       default:
         break;
     }
   }
-  return next.syscall(number, a, b, c, d, e, f);
+  if (answer != calls::kPassOn) return give<long>(answer);
+  const long result = next.syscall(number, a, b, c, d, e, f);
+  return makes ? calls::made(static_cast<int>(result)) : result;
 }
