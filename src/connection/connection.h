@@ -116,13 +116,16 @@ inline bool operator==(const Glance& a, const Glance& b) {
 }
 
 // Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells
-// that nobody needs. After it the caller must look again and then sleep. The duty ends with wake().
+// that nobody needs. After it the caller must look again and then sleep. The duty ends with disarm().
 enum class Armed : uint8_t {
   sleep,    // the kernel will make the descriptor readable
   slices,   // no bell can be promised yet: sleep at most kSliceNs
 };
-Armed arm(Connection& connection, int fd, short events);
-void disarm(Connection& connection, short events);
+struct Sleeper {
+  uint32_t for_data = 0, for_space = 0;  // 1: counted
+};
+Armed arm(Connection& connection, int fd, short events, Sleeper& sleeper);
+void disarm(Connection& connection, Sleeper& sleeper);
 inline constexpr long kSliceNs = 1'000'000;
 // The same for a sleeper that is not a thread but an epoll set: not counted, must be armed anew after each bell.
 Armed arm_registered(Connection& connection, int fd, short events);
@@ -136,6 +139,9 @@ inline bool known_alive(const Connection& connection, uint64_t now) {
   return now - connection.side->alive_at.load(std::memory_order_relaxed) < patience.cycles_per_us() * kAliveUs &&
          (connection.in->gone_writer.load(std::memory_order_relaxed) | connection.out->gone_reader.load(std::memory_order_relaxed)) == 0;
 }
+
+// After a call was left half way: the peer is woken for what the call has moved.
+void ring_if_owed(Connection& connection, int fd);
 
 // ---- life (upgrade.cpp, demote.cpp, life.cpp)
 

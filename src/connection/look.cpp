@@ -145,15 +145,15 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
 
 }  // namespace
 
-Armed arm(Connection& c, int fd, short events) {
-  if (events & POLLIN) c.side->data_sleepers.fetch_add(1);
-  if (events & POLLOUT) c.side->space_sleepers.fetch_add(1);
+Armed arm(Connection& c, int fd, short events, Sleeper& sleeper) {
+  if (events & POLLIN) count_and_mark(c.side->data_sleepers, 1, sleeper.for_data, 1);
+  if (events & POLLOUT) count_and_mark(c.side->space_sleepers, 1, sleeper.for_space, 1);
   return arm_events(c, fd, events, false);
 }
 
-void disarm(Connection& c, short events) {
-  if (events & POLLIN) c.side->data_sleepers.fetch_sub(1);
-  if (events & POLLOUT) c.side->space_sleepers.fetch_sub(1);
+void disarm(Connection& c, Sleeper& sleeper) {
+  if (sleeper.for_data) count_and_mark(c.side->data_sleepers, ~0u, sleeper.for_data, 0);
+  if (sleeper.for_space) count_and_mark(c.side->space_sleepers, ~0u, sleeper.for_space, 0);
 }
 
 Armed arm_registered(Connection& c, int fd, short events) { return arm_events(c, fd, events, true); }

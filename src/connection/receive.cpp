@@ -8,6 +8,7 @@
 #include "connection/sleep.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 #include "sys/user_memory.h"
 
 namespace shunt {
@@ -21,10 +22,12 @@ constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
 
 // Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
 long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
-  if (!begin_kernel_read(c)) return kTryAgain;
   const bool peek = request.flags & MSG_PEEK;
-  long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+  long got;
   {
+    KernelCall call(c, fd, KernelCall::Kind::read);
+    if (!call) return kTryAgain;
+    got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
     Locked lock(c.side->read_lock);
     if (got > 0 && !peek) {
       const long data = account_kernel_bytes(c, got);
@@ -32,7 +35,7 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
       else got = data;
     }
     if (got == -ECONNRESET && has_channel(c)) c.side->reset_taken = true;
-    end_kernel_read(c);
+    call.end();
   }
   // What was peeked at may be a bell, and an end may be the kernel's alone: with a channel, look again there.
   const bool uncertain = (got > 0 && peek) || got == 0 || got == -ECONNRESET;
@@ -63,6 +66,7 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
     limit = min_of<uint64_t>(min_of<uint64_t>(request.bytes, total > received ? total - received : 0), static_cast<uint64_t>(queued));
   }
   if (limit > 0) {
+    sys::SignalsBlocked alone;  // taken and counted
     const long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
     if (got > 0 && !(request.flags & MSG_PEEK)) side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
     return got;
@@ -158,10 +162,8 @@ void keep_up(Connection& c, int fd) {
   const bool due = flow == Flow::kernel || (flow == Flow::ring && (c.in->stage.load(memory_order_relaxed) == Stage::kernel_again ||
                                                                   c.out->ask.load(memory_order_relaxed) != Ask::nothing ||
                                                                   c.side->plain.load(memory_order_relaxed) != Reason::none));
-  if (due && c.side->write_lock.try_lock()) {
-    advance_outgoing(c, fd);
-    c.side->write_lock.unlock();
-  }
+  if (!due) return;
+  if (const TriedLock lock(c.side->write_lock); lock) advance_outgoing(c, fd);
 }
 
 size_t low_water_mark(int fd) {
