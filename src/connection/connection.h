@@ -25,6 +25,7 @@ struct Connection {
   std::atomic<bool> changing;         // a channel is being set up: kernel writes must not begin
   std::atomic<uint32_t> references;   // descriptors of this process, and threads asleep on it
   std::atomic<uint32_t> generation;   // of this slot: counts its lives
+  std::atomic<int> stand_in;          // 1 + a descriptor of the library's own, for calls whose descriptor was closed under them; 0: none
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
@@ -50,6 +51,16 @@ extern Behaviour behaviour;
 bool chaos_strikes(const Connection& connection, uint32_t one_in);
 // Whether to move fewer bytes than asked. Not in an epoll set: there a short read or write means that no more is there (epoll(7), "stream-oriented").
 bool chaos_splits(const Connection& c);
+
+// The descriptor by which a call goes on: its own may be closed by now, and its number another file's. SYNC: acquire, pairs with keep_open().
+inline int open_fd(const Connection& connection, int fd) {
+  const int own = connection.stand_in.load(std::memory_order_acquire);
+  return own != 0 ? own - 1 : fd;
+}
+// `fd` is about to be closed, and threads are inside calls on the connection: they get a stand-in. When this returns they have turned to it,
+// or sleep in the kernel on the old one, which the kernel keeps for them.
+void keep_open(Connection& connection, int fd);
+void close_stand_in(Connection& connection);
 
 // ---- bytes (receive.cpp, send.cpp)
 

@@ -32,6 +32,7 @@ Unread unread(Connection& c, int fd) {
 
 short look(Connection& c, int fd, Belief belief) {
   Side& side = *c.side;
+  fd = open_fd(c, fd);
   const Unread incoming = unread(c, fd);
   bool out_on_ring, writable = false;
   {
@@ -99,6 +100,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   uint32_t bells;
   {
     Locked lock(side.read_lock);
+    fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
     if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
@@ -131,6 +133,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   // Somebody else's condition true: his bell must stay.
   const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);
   Locked lock(side.read_lock);
+  fd = open_fd(c, fd);
   const bool data = refresh_tail(c, fd, lock.nested());
   if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
   if (others_want_space && !(events & POLLOUT)) {

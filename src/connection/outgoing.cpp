@@ -320,6 +320,7 @@ namespace {
 // Answers `arm` (one of the peer's two words) with one bell, once per sequence.
 Bell ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
   Locked lock(c.side->write_lock);
+  fd = open_fd(c, fd);
   if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return Bell::not_needed;
   Writing writing(*c.out);

@@ -115,6 +115,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   Side& side = *c.side;
   {
     Locked lock(side.read_lock);
+    fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
     switch (side.in_flow.load(memory_order_relaxed)) {
       case Flow::kernel:
@@ -183,6 +184,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
   const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   long done = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
+    fd = open_fd(c, fd);
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate) keep_up(c, fd);

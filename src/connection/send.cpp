@@ -102,6 +102,7 @@ long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& l
 long write_channel(Connection& c, int fd, const SendRequest& request) {
   Side& side = *c.side;
   Locked lock(side.write_lock);
+  fd = open_fd(c, fd);
   const bool settled = lock.nested() || advance_outgoing(c, fd);
   if (request.message || (request.flags & MSG_OOB)) {
     // Descriptors, credentials and urgent bytes are the kernel's to carry.
@@ -142,6 +143,7 @@ long send(Connection& c, int fd, SendRequest request) {
   BlockingWait waiting(side.send_timeout_ns.load(memory_order_relaxed));
   long done = 0;
   for (;;) {
+    fd = open_fd(c, fd);
     bool kernels_own = !has_channel(c);
     long sent = kernels_own ? write_candidate(c, fd, request) : write_channel(c, fd, request);
     const bool passed_on = sent == kPassOn;

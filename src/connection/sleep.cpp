@@ -95,6 +95,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
 
   Asleep asleep(c);
   const Armed armed = asleep.arm(fd, events);
+  fd = open_fd(c, fd);
   long result = 0;
   const bool ready = look(c, fd) & (events | POLLERR | POLLHUP);
   if (vain)

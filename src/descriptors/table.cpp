@@ -45,7 +45,9 @@ Reason reason_of(const Connection& connection) {
 void end_connection(Connection& connection) {
   if (!connection.side->upgraded.load()) count_plain(reason_of(connection));
   fold(connection.tally);
+  if (const int own = open_fd(connection, -1); own >= 0) take_last_bells(connection, own);
   note_closed(connection);
+  close_stand_in(connection);
   connection.side->holders.fetch_sub(1);
   free_connection(connection);
 }
@@ -154,6 +156,10 @@ void note_duplicate(int from, int to) {
 Closing::Closing(int fd) : fd_(fd), entry_(0) {
   begin(undo);
   if (in_range(fd)) entry_ = table[fd].exchange(0, std::memory_order_acq_rel);
+  Connection* connection = as_connection(entry_);
+  if (!connection) return;
+  const uint32_t references = connection->references.load(std::memory_order_acquire);
+  if (references > 1 && references - 1 > descriptors_of(*connection)) keep_open(*connection, fd);
 }
 Closing::~Closing() {
   done();

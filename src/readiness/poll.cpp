@@ -140,7 +140,7 @@ void PollWait::ask_who_lives() {
   for (nfds_t i = 0; i < count_; ++i) kernel_[i] = {-1, 0, 0};
   each_on_ring([&](Watched& w) {
     if (known_alive(w.connection(), now)) return;
-    kernel_[w.index] = {entry(w).fd, POLLRDHUP, 0};
+    kernel_[w.index] = {open_fd(w.connection(), entry(w).fd), POLLRDHUP, 0};
     ++silent;
   });
   if (silent < 2 || ask_kernel(false) < 0) return;
@@ -232,7 +232,7 @@ uint64_t PollWait::prepare_sleep() {
     if (w.armed != 0) asked |= POLLIN;
     if ((w.armed & POLLOUT) && w.connection().side->out_flow.load(std::memory_order_relaxed) != Flow::ring)
       asked |= POLLOUT;
-    kernel_[w.index] = {entry(w).fd, asked, 0};
+    kernel_[w.index] = {open_fd(w.connection(), entry(w).fd), asked, 0};
   });
   return longest;
 }

@@ -39,7 +39,7 @@ constexpr greg_t kMarkBytes = 2;
 
 }  // namespace
 
-[[gnu::noinline, gnu::noclone]] void count_and_mark(std::atomic<uint32_t>& counter, uint32_t change, uint32_t& mark,
+[[gnu::noinline]] void count_and_mark(std::atomic<uint32_t>& counter, uint32_t change, uint32_t& mark,
                                                     uint32_t value) {
   __asm__ volatile(
       "lock addl %[change], %[counter]\n"
@@ -50,7 +50,7 @@ constexpr greg_t kMarkBytes = 2;
       : "memory", "cc");
 }
 
-[[gnu::noinline, gnu::noclone]] long send_byte_and_mark(int fd, int flags, uint32_t& mark) {
+[[gnu::noinline]] long send_byte_and_mark(int fd, int flags, uint32_t& mark) {
   static const char byte = 0;
   long result;
   register long r10 __asm__("r10") = flags;
