@@ -21,7 +21,7 @@ bool overdue(Side& side) {
   return now - side.fence_wait_since > patience.cycles_per_us() * 1'000'000;
 }
 
-// Stages only advance; put_back answers a freeze, which nobody asks for without having noted why.
+// Stages only advance; put_back answers a freeze.
 bool possible(const Side& side, Flow flow, Stage stage) {
   switch (stage) {
     case Stage::kernel:
@@ -30,7 +30,7 @@ bool possible(const Side& side, Flow flow, Stage stage) {
     case Stage::kernel_again:
       return true;
     case Stage::put_back:
-      return side.plain.load(memory_order_relaxed) != Reason::none;
+      return side.leaving;
   }
   return false;
 }

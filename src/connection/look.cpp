@@ -24,7 +24,7 @@ Unread unread(Connection& c, int fd) {
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
   if (flow != Flow::ring) return {false, false};
-  const bool ring = refresh_tail(c, fd, lock.nested());
+  const bool ring = refresh_tail(c, fd, lock.nested()) && !c.side->leaving;
   return {ring, c.side->in_flow.load(memory_order_relaxed) == Flow::ring};
 }
 

@@ -89,6 +89,7 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_splits(c)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
+  if (c.side->leaving) return -EAGAIN;  // for a moment; the bytes come through the kernel
   if (bytes == 0 && refresh_tail(c, fd, nested)) return 0;
   if (!refresh_tail(c, fd, nested)) {
     // nothing to copy

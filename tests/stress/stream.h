@@ -10,6 +10,7 @@
 
 namespace shunt::stress {
 
+extern thread_local const char* deed;  // what this thread is at, for the message of a failure
 [[noreturn]] void fail(const char* file, int line, const std::string& what);
 
 // splitmix64: the same seed gives the same choices, as far as threads allow.
