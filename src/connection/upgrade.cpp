@@ -25,7 +25,8 @@ void adopt(Connection& c, uint8_t* base) {
   auto* header = reinterpret_cast<ChannelHeader*>(base);
   const uint32_t outgoing = c.side->role == Role::acceptor ? kToConnector : kToAcceptor;
   c.out = &header->direction[outgoing];
-  c.in = &header->direction[1 - outgoing];
+  // Looked at by readiness before there is a channel. SYNC: release, pairs with gets_channel() and settled().
+  __atomic_store_n(&c.in, &header->direction[1 - outgoing], __ATOMIC_RELEASE);
   c.out_region = base + outgoing * kRegionBytes;
   c.in_region = base + (1 - outgoing) * kRegionBytes;
   c.side->in_map = c.side->out_map = {0, kFirstClass};

@@ -135,9 +135,11 @@ Options options_of(int argc, char** argv) {
     const std::string key = argv[i], value = argv[i + 1];
     if (key == "--seconds") options.seconds = std::atoi(value.c_str());
     if (key == "--seed") options.seed = std::strtoull(value.c_str(), nullptr, 10);
-    if (key == "--way") options.ways.push_back(value == "chaos" ? "chaos:" + std::to_string(options.seed) : value);
+    if (key == "--way") options.ways.push_back(value);
   }
-  if (options.ways.empty()) options.ways = {"kernel", "eager", "auto", "chaos:" + std::to_string(options.seed)};
+  if (options.ways.empty()) options.ways = {"kernel", "eager", "auto", "chaos"};
+  for (std::string& way : options.ways)
+    if (way == "chaos") way += ":" + std::to_string(options.seed);
   return options;
 }
 

@@ -93,9 +93,9 @@ void cancelled_in(Body body) {
 void expect_quiet_wait(int fd) {
   rusage before{}, after{};
   CHECK_EQ(::getrusage(RUSAGE_THREAD, &before), 0);
-  CHECK(!is_readable(fd, 400));
+  CHECK(!is_readable(fd, 250));
   CHECK_EQ(::getrusage(RUSAGE_THREAD, &after), 0);
-  CHECK(after.ru_nvcsw - before.ru_nvcsw < 8);
+  CHECK(after.ru_nvcsw - before.ru_nvcsw < 6);
 }
 
 void answer(int fd, uint64_t& done, size_t size) {
@@ -160,10 +160,10 @@ void drain_rounds(int fd, int rounds) {
 
 // Nothing of the write went out, and who waits for data afterwards is not disturbed.
 BEHAVIOUR{.name = "cancelled_while_waiting_for_space",
-          .server = [](int fd) { drain_rounds(fd, 4); },
+          .server = [](int fd) { drain_rounds(fd, 2); },
           .client =
               [](int fd) {
-                for (int i = 0; i < 4; ++i) {
+                for (int i = 0; i < 2; ++i) {
                   const uint64_t full = fill_up(fd);
                   cancelled_in([&] { i % 2 == 0 ? in_write(fd) : in_poll_for_space(fd); });
                   tell_peer(static_cast<uint32_t>(full));
@@ -275,14 +275,14 @@ BEHAVIOUR{.name = "jumps_out_of_waiting_calls",
           .server =
               [](int fd) {
                 uint64_t done = 0;
-                for (size_t i = 0; i < std::size(kWaiting) * 30; ++i) answer(fd, done, 1 + i * 77 % 5000);
+                for (size_t i = 0; i < std::size(kWaiting) * 20; ++i) answer(fd, done, 1 + i * 77 % 5000);
               },
           .client =
               [](int fd) {
                 watch_in_epoll(fd);
                 catch_with(SIGALRM, jump, SA_RESTART);
                 uint64_t done = 0;
-                for (size_t i = 0; i < std::size(kWaiting) * 30; ++i) {
+                for (size_t i = 0; i < std::size(kWaiting) * 20; ++i) {
                   const Waiting& waiting = kWaiting[i % std::size(kWaiting)];
                   about(waiting.name);
                   alarm_every_us(static_cast<int>(20 + i * 13 % 900));
@@ -294,11 +294,11 @@ BEHAVIOUR{.name = "jumps_out_of_waiting_calls",
               }};
 
 BEHAVIOUR{.name = "jumps_out_of_writes_that_wait",
-          .server = [](int fd) { drain_rounds(fd, 6); },
+          .server = [](int fd) { drain_rounds(fd, 4); },
           .client =
               [](int fd) {
                 catch_with(SIGALRM, jump, 0);
-                for (int i = 0; i < 6; ++i) {
+                for (int i = 0; i < 4; ++i) {
                   const uint64_t full = fill_up(fd);
                   for (int jumps = 0; jumps < 20; ++jumps) {
                     alarm_every_us(20 + jumps * 90);
