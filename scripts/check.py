@@ -31,7 +31,7 @@ class Steps:
     @staticmethod
     def unit(log):
         """unit tests, by floor, and whatever carries none of the labels below"""
-        return _ctest(log, "release", "-LE", "^(model|behaviour|differential)$")
+        return _ctest(log, "release", "-LE", "^(model|behaviour|differential|stress)$")
 
     @staticmethod
     def model(log):
@@ -47,6 +47,11 @@ class Steps:
     def differential(log):
         """random operations against a kernel socket pair"""
         return _ctest(log, "release", "-L", "^differential$")
+
+    @staticmethod
+    def stress(log):
+        """threads that open, duplicate, fork, execute, pass and close connections, all at once"""
+        return _ctest(log, "release", "-L", "^stress$")
 
     @staticmethod
     def floors(log):
@@ -93,7 +98,7 @@ class Steps:
 
 
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
-NEEDS_BUILD = {"unit", "model", "behaviour", "differential", "symbols", "apps"}
+NEEDS_BUILD = {"unit", "model", "behaviour", "differential", "stress", "symbols", "apps"}
 NOT_QUICK = {"apps", "asan"}
 
 

@@ -25,7 +25,11 @@ inline void cpu_pause() { __builtin_ia32_pause(); }
 #endif
 
 // Orders earlier stores before later loads: the barrier of both Dekker pairs (publish/arm, freeze/writing).
+#if defined(__SANITIZE_THREAD__)
+inline void full_barrier() { __asm__ volatile("mfence" : : : "memory"); }  // it knows no fences
+#else
 inline void full_barrier() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+#endif
 
 // Moves a cursor from `expected` to `desired` in one instruction, so that a signal handler on the same thread sees either value
 // and nothing between. Other threads are kept out by the lock of that cursor, so no bus lock is needed.

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "sys/next.h"
 #include "sys/raw.h"
 
 namespace shunt::calls {
@@ -19,6 +20,7 @@ struct KernelCall<number, Result(Parameters...)> {
 
   long operator()(Parameters... arguments) const {
     if (!function) return sys::raw(number, arguments...);
+    const sys::CancellationPoint here;
     const int saved = errno;
     long result = function(arguments...);
     if (result < 0) result = -errno;

@@ -26,6 +26,7 @@ struct Connection {
   std::atomic<bool> changing;         // a channel is being set up: kernel writes must not begin
   std::atomic<uint32_t> references;   // descriptors of this process, and threads asleep on it
   std::atomic<uint32_t> generation;   // of this slot: counts its lives
+  std::atomic<int> stand_in;          // 1 + a descriptor of the library's own, for calls whose descriptor was closed under them; 0: none
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
@@ -52,6 +53,16 @@ extern Behaviour behaviour;
 bool chaos_strikes(const Connection& connection, uint32_t one_in);
 // Whether to move fewer bytes than asked. Not in an epoll set: there a short read or write means that no more is there (epoll(7), "stream-oriented").
 bool chaos_splits(const Connection& c);
+
+// The descriptor by which a call goes on: its own may be closed by now, and its number another file's. SYNC: acquire, pairs with keep_open().
+inline int open_fd(const Connection& connection, int fd) {
+  const int own = connection.stand_in.load(std::memory_order_acquire);
+  return own != 0 ? own - 1 : fd;
+}
+// `fd` is about to be closed, and threads are inside calls on the connection: they get a stand-in. When this returns they have turned to it,
+// or sleep in the kernel on the old one, which the kernel keeps for them.
+void keep_open(Connection& connection, int fd);
+void close_stand_in(Connection& connection);
 
 // ---- bytes (receive.cpp, send.cpp)
 
@@ -118,13 +129,16 @@ inline bool operator==(const Glance& a, const Glance& b) {
 }
 
 // Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells
-// that nobody needs. After it the caller must look again and then sleep. The duty ends with wake().
+// that nobody needs. After it the caller must look again and then sleep. The duty ends with disarm().
 enum class Armed : uint8_t {
   sleep,    // the kernel will make the descriptor readable
   slices,   // no bell can be promised yet: sleep at most kSliceNs
 };
-Armed arm(Connection& connection, int fd, short events);
-void disarm(Connection& connection, short events);
+struct Sleeper {
+  uint32_t for_data = 0, for_space = 0;  // 1: counted
+};
+Armed arm(Connection& connection, int fd, short events, Sleeper& sleeper);
+void disarm(Connection& connection, Sleeper& sleeper);
 inline constexpr long kSliceNs = 1'000'000;
 // The same for a sleeper that is not a thread but an epoll set: not counted, must be armed anew after each bell.
 Armed arm_registered(Connection& connection, int fd, short events);
@@ -138,6 +152,9 @@ inline bool known_alive(const Connection& connection, uint64_t now) {
   return now - connection.side->alive_at.load(std::memory_order_relaxed) < patience.cycles_per_us() * kAliveUs &&
          (connection.in->gone_writer.load(std::memory_order_relaxed) | connection.out->gone_reader.load(std::memory_order_relaxed)) == 0;
 }
+
+// After a call was left half way: the peer is woken for what the call has moved.
+void ring_if_owed(Connection& connection, int fd);
 
 // ---- life (upgrade.cpp, demote.cpp, life.cpp)
 

@@ -34,8 +34,13 @@ bool leave_outgoing(Connection& c, int fd, Reason reason) {
   return lock.nested() || demote_outgoing(c, fd, reason);
 }
 
-// Freezes the ring we read from. Afterwards the peer neither writes to it nor rings.
+// Freezes the ring we read from. Afterwards the peer neither writes to it nor rings, and no other thread or process of ours takes from it what the peer may
+// be putting back already.
 void freeze_incoming(Connection& c) {
+  {
+    Locked lock(c.side->read_lock);
+    c.side->leaving = true;
+  }
   c.in->ask.store(Ask::frozen, memory_order_release);
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
@@ -51,9 +56,11 @@ bool leave_incoming(Connection& c, int fd) {
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
-  // The freeze makes the count final, and every counted bell has been sent.
+  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
+  // the kernel, so its bells come first, although we have not passed it.
+  const bool rings = flow == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
   const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  for (int takes = 0; flow == Flow::ring && takes < kMostBellTakes; ++takes)
+  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
     if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
   return true;
@@ -155,11 +162,14 @@ void make_plain(Connection& c, int fd, Reason reason) {
 }
 
 bool retreat(Connection& c, int fd, Reason reason) {
+  // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
+  const bool frozen = has_channel(c);
+  if (frozen) freeze_incoming(c);
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);
   if (!has_channel(c)) return false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
-  freeze_incoming(c);
+  if (!frozen) freeze_incoming(c);
   const Unread unread = find_unread(c, fd);
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
   for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();

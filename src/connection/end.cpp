@@ -1,6 +1,7 @@
 // How a stream ends: the kernel announces it, the rings decide what it means. Callers hold what flow.h says.
 #include <cerrno>
 #include <linux/sockios.h>
+#include <fcntl.h>
 #include <sys/ioctl.h>
 
 #include "agreement/offer.h"
@@ -108,6 +109,29 @@ void take_last_bells(Connection& c, int fd) {
   if (!has_channel(c) || c.in->stage.load(memory_order_acquire) != Stage::kernel_again) return;
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
+}
+
+void keep_open(Connection& c, int fd) {
+  if (c.stand_in.load(memory_order_relaxed) != 0) return;
+  long own = -EINVAL;
+  for (const int above : {512, 128, 3})
+    if (own < 0) own = sys::raw(SYS_fcntl, fd, F_DUPFD_CLOEXEC, above);
+  if (own < 0) return;
+  int none = 0;
+  if (!c.stand_in.compare_exchange_strong(none, static_cast<int>(own) + 1)) {  // SYNC: release, pairs with open_fd()
+    sys::close(static_cast<int>(own));
+    return;
+  }
+  { Locked readers_see_it(c.side->read_lock); }
+  { Locked writers_see_it(c.side->write_lock); }
+  // Who has armed is a few instructions away from his sleep.
+  constexpr timespec kOnTheWay{0, 200'000};
+  const bool sleepers = c.side->data_sleepers.load() > 0 || c.side->space_sleepers.load() > 0;
+  if (sleepers) sys::ppoll(nullptr, 0, &kOnTheWay, nullptr);
+}
+
+void close_stand_in(Connection& c) {
+  if (const int own = c.stand_in.exchange(0); own != 0) sys::close(own - 1);
 }
 
 void note_closed(Connection& c) {

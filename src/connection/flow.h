@@ -25,6 +25,8 @@ inline uint32_t bells_until(const Connection& connection, uint32_t count) {
   const auto bells = static_cast<int32_t>(count - connection.side->bells_taken);
   return bells > 0 ? static_cast<uint32_t>(bells) : 0;
 }
+// A read was left half way, and may have taken bells without counting them.
+void recount_bells(Connection& connection, int fd);
 // The outgoing direction is frozen and bytes of it have yet to go back through the kernel: who sleeps must also wait for room there.
 inline bool putback_pending(const Connection& connection) {
   return connection.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
@@ -76,19 +78,27 @@ void count_upgrade(Connection& connection);
 void note_demotion(Connection& connection, Reason reason);
 
 // While the outgoing ring's critical section runs, a retreating peer waits for it (asymmetric with its membarrier).
-class Writing {
+class Writing : Duty {
  public:
   explicit Writing(Direction& out) : out_(out), outer_(out.writing.load(std::memory_order_relaxed)) {
+    begin(undo);
     out_.writing.store(1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
-  ~Writing() { out_.writing.store(outer_, std::memory_order_release); }
+  ~Writing() {
+    out_.writing.store(outer_, std::memory_order_release);
+    done();
+  }
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   // A polite request waits for the next advance_outgoing(); a freeze does not.
   bool frozen() const { return out_.ask.load(std::memory_order_relaxed) == Ask::frozen; }
 
  private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<Writing&>(duty);
+    self.out_.writing.store(self.outer_, std::memory_order_release);
+  }
   Direction& out_;
   uint32_t outer_;  // nonzero in a signal handler inside its own thread's section: that one is not over yet
 };

@@ -1,5 +1,6 @@
 // The incoming direction: fences, ring, bells. Under read_lock throughout; never sleeps, never allocates.
 #include <cerrno>
+#include <sys/ioctl.h>
 
 #include "connection/flow.h"
 #include "sys/raw.h"
@@ -20,7 +21,7 @@ bool overdue(Side& side) {
   return now - side.fence_wait_since > patience.cycles_per_us() * 1'000'000;
 }
 
-// Stages only advance; put_back answers a freeze, which nobody asks for without having noted why.
+// Stages only advance; put_back answers a freeze.
 bool possible(const Side& side, Flow flow, Stage stage) {
   switch (stage) {
     case Stage::kernel:
@@ -29,7 +30,7 @@ bool possible(const Side& side, Flow flow, Stage stage) {
     case Stage::kernel_again:
       return true;
     case Stage::put_back:
-      return side.plain.load(memory_order_relaxed) != Reason::none;
+      return side.leaving;
   }
   return false;
 }
@@ -48,6 +49,9 @@ void advance_incoming(Connection& c, int fd) {
   if (flow == Flow::kernel) {
     if (side.kernel_readers.load(memory_order_acquire) > 0) return;
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
+    // Fences are placed when nothing lies unread in the kernel, or no bell will follow: what was not counted has been taken.
+    if (side.received_in_doubt) side.kernel_received.store(total, memory_order_relaxed);
+    side.received_in_doubt = false;
     const uint64_t received = side.kernel_received.load(memory_order_relaxed);
     if (total < received) return break_connection(c, fd);
     if (total > received) return;
@@ -164,6 +168,22 @@ long take_bells(Connection& c, int fd, uint32_t most) {
   if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);
   if (taken == -ECONNRESET) c.side->reset_taken = true;
   return taken;
+}
+
+void recount_bells(Connection& c, int fd) {
+  if (!has_channel(c)) return;
+  constexpr int kLooks = 20;  // with pauses: a bell that was counted and not yet sent is on its way
+  for (int look = 0; look < kLooks && c.in->stage.load(memory_order_acquire) == Stage::ring; ++look) {
+    const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+    int queued = 0;
+    sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+    if (c.in->bells_rung.load(memory_order_acquire) != rung) continue;
+    const uint32_t taken = rung - static_cast<uint32_t>(queued);
+    if (taken == c.side->bells_taken) return;
+    if (look == kLooks - 1) c.side->bells_taken = taken;
+    const timespec pause{0, 100'000};
+    sys::ppoll(nullptr, 0, &pause, nullptr);
+  }
 }
 
 }  // namespace shunt

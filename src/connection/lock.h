@@ -1,10 +1,12 @@
 // A lock in memory that a family of processes shares: the owner's thread id in a futex word.
 // Any thread, any context. A signal handler that meets its own thread's lock works inside it (Held::nested); a dead owner's lock is
-// taken over. Sound only because each critical section is "redo until one store commits".
+// taken over, and so is one whose owner jumps out of the section (wait/duties.h). Sound only because each critical section is "redo until one store commits".
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+
+#include "wait/duties.h"
 
 namespace shunt {
 
@@ -34,6 +36,8 @@ class FamilyLock {
     if (word_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake();
   }
 
+  bool mine() const { return (word_.load(std::memory_order_relaxed) & ~kWaiters) == thread_id(); }
+
  private:
   static constexpr uint32_t kWaiters = 0x80000000u;
   Held lock_slowly(uint32_t me);
@@ -41,10 +45,17 @@ class FamilyLock {
   std::atomic<uint32_t> word_{0};
 };
 
-class Locked {
+class Locked : Duty {
  public:
-  explicit Locked(FamilyLock& lock) : lock_(lock), held_(lock.lock()) {}
-  ~Locked() { release(); }
+  // Nested or not is known before: what is undone must not be an outer section's.
+  explicit Locked(FamilyLock& lock) : lock_(lock), held_(lock.mine() ? FamilyLock::Held::nested : FamilyLock::Held::taken) {
+    begin(undo);
+    if (held_ == FamilyLock::Held::taken) lock_.lock();
+  }
+  ~Locked() {
+    release();
+    done();
+  }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
   bool nested() const { return held_ == FamilyLock::Held::nested; }
@@ -54,9 +65,36 @@ class Locked {
   }
 
  private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<Locked&>(duty);
+    if (self.held_ == FamilyLock::Held::taken && self.lock_.mine()) self.lock_.unlock();
+  }
   FamilyLock& lock_;
   FamilyLock::Held held_;
   bool owned_ = true;
+};
+
+// Only if nobody has it, this thread included.
+class TriedLock : Duty {
+ public:
+  explicit TriedLock(FamilyLock& lock) : lock_(lock), outer_(lock.mine()) {
+    begin(undo);
+    taken_ = !outer_ && lock.try_lock();
+  }
+  ~TriedLock() {
+    if (taken_) lock_.unlock();
+    done();
+  }
+  explicit operator bool() const { return taken_; }
+
+ private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<TriedLock&>(duty);
+    if (!self.outer_ && self.lock_.mine()) self.lock_.unlock();
+  }
+  FamilyLock& lock_;
+  bool outer_;  // an outer section of this thread has it
+  bool taken_ = false;
 };
 
 }  // namespace shunt

@@ -24,7 +24,7 @@ Unread unread(Connection& c, int fd) {
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
   if (flow != Flow::ring) return {false, false};
-  const bool ring = refresh_tail(c, fd, lock.nested());
+  const bool ring = refresh_tail(c, fd, lock.nested()) && !c.side->leaving;
   return {ring, c.side->in_flow.load(memory_order_relaxed) == Flow::ring};
 }
 
@@ -32,6 +32,7 @@ Unread unread(Connection& c, int fd) {
 
 short look(Connection& c, int fd, Belief belief) {
   Side& side = *c.side;
+  fd = open_fd(c, fd);
   const Unread incoming = unread(c, fd);
   bool out_on_ring, writable = false;
   {
@@ -101,6 +102,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   uint32_t bells;
   {
     Locked lock(side.read_lock);
+    fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
     if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
@@ -133,6 +135,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   // Somebody else's condition true: his bell must stay.
   const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);
   Locked lock(side.read_lock);
+  fd = open_fd(c, fd);
   const bool data = refresh_tail(c, fd, lock.nested());
   if (data && side.data_sleepers.load(memory_order_relaxed) > ((events & POLLIN) ? 1u : 0u)) return Armed::slices;
   if (others_want_space && !(events & POLLOUT)) {
@@ -149,15 +152,15 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
 
 }  // namespace
 
-Armed arm(Connection& c, int fd, short events) {
-  if (events & POLLIN) c.side->data_sleepers.fetch_add(1);
-  if (events & POLLOUT) c.side->space_sleepers.fetch_add(1);
+Armed arm(Connection& c, int fd, short events, Sleeper& sleeper) {
+  if (events & POLLIN) count_and_mark(c.side->data_sleepers, 1, sleeper.for_data, 1);
+  if (events & POLLOUT) count_and_mark(c.side->space_sleepers, 1, sleeper.for_space, 1);
   return arm_events(c, fd, events, false);
 }
 
-void disarm(Connection& c, short events) {
-  if (events & POLLIN) c.side->data_sleepers.fetch_sub(1);
-  if (events & POLLOUT) c.side->space_sleepers.fetch_sub(1);
+void disarm(Connection& c, Sleeper& sleeper) {
+  if (sleeper.for_data) count_and_mark(c.side->data_sleepers, ~0u, sleeper.for_data, 0);
+  if (sleeper.for_space) count_and_mark(c.side->space_sleepers, ~0u, sleeper.for_space, 0);
 }
 
 Armed arm_registered(Connection& c, int fd, short events) { return arm_events(c, fd, events, true); }

@@ -43,7 +43,6 @@ bool may_ring(const Connection& c, int fd) {
 
 // Publishes the count of bells before the byte. SYNC: release, pairs with the acquire of bells_rung in arm_events().
 void publish_bells(Connection& c) {
-  c.side->bells_rung.fetch_add(1, memory_order_relaxed);
   uint32_t rung;
   do {
     rung = c.side->bells_rung.load(memory_order_relaxed);
@@ -51,12 +50,32 @@ void publish_bells(Connection& c) {
   } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
 }
 
+// A bell that is counted will be sent, also when a handler leaves in between.
+class OwedBell : Duty {
+ public:
+  OwedBell(Connection& connection, int fd) : fd_(fd) {
+    begin(undo);
+    count_and_mark(connection.side->bells_rung, 1, sent_, 0);
+    publish_bells(connection);
+  }
+  ~OwedBell() { done(); }
+  long send() { return send_byte_and_mark(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, sent_); }
+
+ private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<OwedBell&>(duty);
+    if (self.sent_ == 0) self.send();
+  }
+  int fd_;
+  uint32_t sent_ = 1;  // until it is counted
+};
+
 // One bell. Not needed: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
 Bell send_bell(Connection& c, int fd) {
   if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return Bell::not_needed;
-  publish_bells(c);
+  OwedBell bell(c, fd);
   count(totals.bells);
-  const long sent = sys::send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const long sent = bell.send();
   if (sent == -EAGAIN) return Bell::sent;  // a full buffer wakes as well
   if (sent < 0) return note_gone(c), Bell::refused;
   c.side->bell_arrived.store(true, memory_order_relaxed);
@@ -231,18 +250,42 @@ uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
 
 }  // namespace
 
+namespace {
+
+void publish_late(Connection& c) {
+  while (c.late_count > 0) {
+    sys::SignalsBlocked alone;
+    iovec part{c.late, c.late_count};
+    copy_and_publish(c, Cursor(&part, 1), part.iov_len);
+    c.late_count = 0;
+  }
+}
+
+// What a handler has put off behind a copy comes also when that copy does not.
+class Copying : Duty {
+ public:
+  explicit Copying(Connection& connection) : connection_(connection) { begin(undo); }
+  ~Copying() { done(); }
+
+ private:
+  static void undo(Duty& duty) {
+    Connection& c = static_cast<Copying&>(duty).connection_;
+    publish_late(c);
+    c.copying = 0;
+  }
+  Connection& connection_;
+};
+
+}  // namespace
+
 uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
   uint64_t done = 0;
+  Copying copying(c);
   do {
     c.copying = bytes + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (done == 0) done = copy_and_publish(c, from, bytes);
-    while (c.late_count > 0) {
-      sys::SignalsBlocked alone;
-      iovec part{c.late, c.late_count};
-      copy_and_publish(c, Cursor(&part, 1), part.iov_len);
-      c.late_count = 0;
-    }
+    publish_late(c);
     c.copying = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
   } while (c.late_count > 0);
@@ -276,6 +319,7 @@ namespace {
 // Answers `arm` (one of the peer's two words) with one bell, once per sequence.
 Bell ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atomic<uint32_t>& rung) {
   Locked lock(c.side->write_lock);
+  fd = open_fd(c, fd);
   if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return Bell::not_needed;
   Writing writing(*c.out);
@@ -308,6 +352,13 @@ void ring_if_space_wanted(Connection& c, int fd) {
   if (!(word & 1) || word == side.rung_for_space.load(memory_order_relaxed)) return;
   const uint64_t used = c.in->tail.load(memory_order_relaxed) - side.head.load(memory_order_relaxed);
   if (used * 4 <= class_bytes(side.in_map.newest)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+}
+
+void ring_if_owed(Connection& c, int fd) {
+  if (!has_channel(c)) return;
+  full_barrier();
+  ring_if_data_wanted(c, fd);
+  ring_if_space_wanted(c, fd);
 }
 
 }  // namespace shunt

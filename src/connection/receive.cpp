@@ -8,6 +8,7 @@
 #include "connection/sleep.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 #include "sys/user_memory.h"
 
 namespace shunt {
@@ -21,10 +22,12 @@ constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
 
 // Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
 long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
-  if (!begin_kernel_read(c)) return kTryAgain;
   const bool peek = request.flags & MSG_PEEK;
-  long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+  long got;
   {
+    KernelCall call(c, fd, KernelCall::Kind::read);
+    if (!call) return kTryAgain;
+    got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
     Locked lock(c.side->read_lock);
     if (got > 0 && !peek) {
       const long data = account_kernel_bytes(c, got);
@@ -32,7 +35,7 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
       else got = data;
     }
     if (got == -ECONNRESET && has_channel(c)) c.side->reset_taken = true;
-    end_kernel_read(c);
+    call.end();
   }
   // What was peeked at may be a bell, and an end may be the kernel's alone: with a channel, look again there.
   const bool uncertain = (got > 0 && peek) || got == 0 || got == -ECONNRESET;
@@ -63,6 +66,7 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
     limit = min_of<uint64_t>(min_of<uint64_t>(request.bytes, total > received ? total - received : 0), static_cast<uint64_t>(queued));
   }
   if (limit > 0) {
+    sys::SignalsBlocked alone;  // taken and counted
     const long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
     if (got > 0 && !(request.flags & MSG_PEEK)) side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
     return got;
@@ -85,6 +89,7 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_splits(c)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
+  if (c.side->leaving) return -EAGAIN;  // for a moment; the bytes come through the kernel
   if (bytes == 0 && refresh_tail(c, fd, nested)) return 0;
   if (!refresh_tail(c, fd, nested)) {
     // nothing to copy
@@ -111,6 +116,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   Side& side = *c.side;
   {
     Locked lock(side.read_lock);
+    fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
     switch (side.in_flow.load(memory_order_relaxed)) {
       case Flow::kernel:
@@ -158,10 +164,8 @@ void keep_up(Connection& c, int fd) {
   const bool due = flow == Flow::kernel || (flow == Flow::ring && (c.in->stage.load(memory_order_relaxed) == Stage::kernel_again ||
                                                                   c.out->ask.load(memory_order_relaxed) != Ask::nothing ||
                                                                   c.side->plain.load(memory_order_relaxed) != Reason::none));
-  if (due && c.side->write_lock.try_lock()) {
-    advance_outgoing(c, fd);
-    c.side->write_lock.unlock();
-  }
+  if (!due) return;
+  if (const TriedLock lock(c.side->write_lock); lock) advance_outgoing(c, fd);
 }
 
 size_t low_water_mark(int fd) {
@@ -181,6 +185,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
   const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   long done = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
+    fd = open_fd(c, fd);
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate) keep_up(c, fd);

@@ -8,6 +8,7 @@
 #include "connection/sleep.h"
 #include "connection/upgrade.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 #include "sys/user_memory.h"
 
 namespace shunt {
@@ -29,13 +30,13 @@ long write_candidate(Connection& c, int fd, const SendRequest& request) {
     const long sent = offer(c, fd, request);
     if (sent > 0) return sent;
   }
-  if (!begin_kernel_write(c)) return kTryAgain;
+  const KernelCall call(c, fd, KernelCall::Kind::write);
+  if (!call) return kTryAgain;
   const long sent = write_kernel(fd, request, request.flags, Sleep::allowed);
   if (sent > 0) {
     side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
     ++side.writes;
   }
-  end_kernel_write(c);
   return sent;
 }
 
@@ -104,6 +105,7 @@ long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& l
 long write_channel(Connection& c, int fd, const SendRequest& request) {
   Side& side = *c.side;
   Locked lock(side.write_lock);
+  fd = open_fd(c, fd);
   const bool settled = lock.nested() || advance_outgoing(c, fd);
   if (request.message || (request.flags & MSG_OOB)) {
     // Descriptors, credentials and urgent bytes are the kernel's to carry.
@@ -113,6 +115,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
   }
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel: {
+      sys::SignalsBlocked alone;  // sent and counted
       const long sent = write_kernel(fd, request, request.flags, Sleep::never);
       if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
       return sent;
@@ -143,6 +146,7 @@ long send(Connection& c, int fd, SendRequest request) {
   BlockingWait waiting(side.send_timeout_ns.load(memory_order_relaxed));
   long done = 0;
   for (;;) {
+    fd = open_fd(c, fd);
     bool kernels_own = !has_channel(c);
     long sent = kernels_own ? write_candidate(c, fd, request) : write_channel(c, fd, request);
     const bool passed_on = sent == kPassOn;

@@ -34,7 +34,9 @@ struct alignas(64) Side {
   std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
+  bool leaving;                           // a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take
   bool end_reported;                      // the ECONNRESET of this stream was given out
+  bool received_in_doubt;                 // a kernel read was left half way: kernel_received may be too small
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
 
   // --- writer

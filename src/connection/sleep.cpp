@@ -45,6 +45,25 @@ bool spin_for_data(Connection& c, const SignalWatch& watch) {
   });
 }
 
+// Counted as a sleeper, also for whoever leaves the sleep by a jump.
+class Asleep : Duty {
+ public:
+  explicit Asleep(Connection& connection) : connection_(connection) { begin(undo); }
+  ~Asleep() {
+    disarm(connection_, sleeper_);
+    done();
+  }
+  Armed arm(int fd, short events) { return shunt::arm(connection_, fd, events, sleeper_); }
+
+ private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<Asleep&>(duty);
+    disarm(self.connection_, self.sleeper_);
+  }
+  Connection& connection_;
+  Sleeper sleeper_;
+};
+
 }  // namespace
 
 bool BlockingWait::timed_out() {
@@ -92,14 +111,15 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   if (watch_.interrupted()) return -EINTR;
   if (timed_out()) return -EAGAIN;
 
-  const Armed armed = arm(c, fd, events);
+  Asleep asleep(c);
+  const Armed armed = asleep.arm(fd, events);
+  fd = open_fd(c, fd);
   long result = 0;
   const bool ready = look(c, fd) & (events | POLLERR | POLLHUP);
   if (vain)
     result = sleep(c, -1, events, Armed::slices);
   else if (!ready)
     result = sleep(c, fd, events, armed);
-  disarm(c, events);
   return result;
 }
 
@@ -125,6 +145,7 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
   const long result = sys::blocking_ppoll(&item, 1, length ? &timeout : nullptr, nullptr);
   if (result <= 0) vain_ = 0;  // that was not the peer's doing
   if (result == -EINTR) {
+    const sys::CancellationPoint here;
     pthread_testcancel();
     return watch_.interrupted() ? -EINTR : 0;
   }

@@ -26,16 +26,17 @@ Region region_of(const Mapping& channel, uint32_t direction) {
   return region;
 }
 
+// With signals blocked.
 void adopt(Connection& c, const Mapping& channel) {
-  sys::SignalsBlocked alone;
   auto* header = reinterpret_cast<ChannelHeader*>(channel.header);
   const uint32_t outgoing = c.side->role == Role::acceptor ? kToConnector : kToAcceptor;
   c.out = &header->direction[outgoing];
-  c.in = &header->direction[1 - outgoing];
+  // Looked at by readiness before there is a channel. SYNC: release, pairs with gets_channel() and settled().
+  __atomic_store_n(&c.in, &header->direction[1 - outgoing], __ATOMIC_RELEASE);
   c.out_region = region_of(channel, outgoing);
   c.in_region = region_of(channel, 1 - outgoing);
   readiness_hooks.channel_appeared(c);
-  // SYNC: seq_cst, pairs with begin_kernel_read/write: a kernel call that begins later sees the channel, one that began earlier is counted.
+  // SYNC: seq_cst, pairs with KernelCall: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.in->old_readers.store(1, memory_order_relaxed);
   c.channel.store(channel.header, memory_order_seq_cst);
   // SYNC: seq_cst, pairs with note_shutdown(): an end that was shut down before there was a channel.
@@ -93,6 +94,7 @@ bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
 }
 
 long offer(Connection& c, int fd, const SendRequest& request) {
+  sys::SignalsBlocked alone;
   Mapping channel{c.header_place, nullptr};
   int memfd = -1;
   {
@@ -143,6 +145,7 @@ void take_offer(Connection& c, msghdr& message) {
   if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
       header->cmsg_len != CMSG_LEN(sizeof(int)))
     return;
+  sys::SignalsBlocked alone;
   int memfd;
   memcpy(&memfd, CMSG_DATA(header), sizeof memfd);
   if (!is_offer(memfd, c.side->bits)) return;  // the program's own descriptor
@@ -153,30 +156,45 @@ void take_offer(Connection& c, msghdr& message) {
   message.msg_flags &= ~MSG_CTRUNC;
 }
 
-namespace {
-
-// Counts a kernel call in `calls` unless the door is closed. SYNC: seq_cst, pairs with close_door() and adopt().
-bool begin_kernel_call(Connection& c, std::atomic<uint32_t>& calls) {
-  calls.fetch_add(1, memory_order_seq_cst);
-  if (!c.changing.load(memory_order_seq_cst) && !c.channel.load(memory_order_seq_cst)) return true;
-  calls.fetch_sub(1, memory_order_seq_cst);
-  Locked wait_for_the_change(upgrade_lock);
-  if (!wait_for_the_change.nested() || has_channel(c)) return false;
-  calls.fetch_add(1, memory_order_seq_cst);  // a handler inside its own thread's upgrade: the fence comes later
-  return true;
+std::atomic<uint32_t>& KernelCall::calls() const {
+  return kind_ == Kind::read ? connection_.side->kernel_readers : connection_.side->kernel_writers;
 }
 
-}  // namespace
+// Unless the door is closed. SYNC: the count is a full barrier, pairs with close_door() and adopt().
+KernelCall::KernelCall(Connection& connection, int fd, Kind kind) : connection_(connection), fd_(fd), kind_(kind) {
+  begin(undo);
+  count_and_mark(calls(), 1, counted_, 1);
+  if (!connection.changing.load(memory_order_seq_cst) && !connection.channel.load(memory_order_seq_cst)) return;
+  count_and_mark(calls(), ~0u, counted_, 0);
+  Locked wait_for_the_change(upgrade_lock);
+  if (!wait_for_the_change.nested() || has_channel(connection)) return;
+  count_and_mark(calls(), 1, counted_, 1);  // a handler inside its own thread's upgrade: the fence comes later
+}
 
-bool begin_kernel_write(Connection& c) { return begin_kernel_call(c, c.side->kernel_writers); }
+void KernelCall::end() {
+  if (counted_ != 0) count_and_mark(calls(), ~0u, counted_, 0);
+  if (kind_ == Kind::read && calls().load(memory_order_seq_cst) == 0 && has_channel(connection_))
+    connection_.in->old_readers.store(0, memory_order_release);
+}
 
-void end_kernel_write(Connection& c) { c.side->kernel_writers.fetch_sub(1, memory_order_seq_cst); }
+KernelCall::~KernelCall() {
+  end();
+  done();
+}
 
-bool begin_kernel_read(Connection& c) { return begin_kernel_call(c, c.side->kernel_readers); }
-
-void end_kernel_read(Connection& c) {
-  if (c.side->kernel_readers.fetch_sub(1, memory_order_seq_cst) == 1 && has_channel(c))
-    c.in->old_readers.store(0, memory_order_release);
+// Nobody knows whether the kernel has moved bytes, and how many. What was read can be told at the fence; what was written cannot.
+void KernelCall::undo(Duty& duty) {
+  auto& self = static_cast<KernelCall&>(duty);
+  Side& side = *self.connection_.side;
+  if (self.kind_ == Kind::write && self.counted_ != 0) {
+    Reason none = Reason::none;
+    side.plain.compare_exchange_strong(none, Reason::call_left, memory_order_relaxed);
+  } else if (self.counted_ != 0) {
+    Locked lock(side.read_lock);
+    side.received_in_doubt = true;
+    recount_bells(self.connection_, self.fd_);
+  }
+  self.end();
 }
 
 }  // namespace shunt

@@ -17,10 +17,23 @@ long offer(Connection& connection, int fd, const SendRequest& request);
 // and attached or refused. Descriptors of an offer never stay open.
 void take_offer(Connection& connection, msghdr& message);
 
-// Counts this thread's kernel write as in flight unless a channel exists or is being made. Pairs with end_kernel_write().
-bool begin_kernel_write(Connection& connection);
-void end_kernel_write(Connection& connection);
-bool begin_kernel_read(Connection& connection);
-void end_kernel_read(Connection& connection);
+// Counts this thread's kernel call as in flight unless a channel exists or is being made.
+class KernelCall : Duty {
+ public:
+  enum class Kind : uint8_t { read, write };
+  KernelCall(Connection& connection, int fd, Kind kind);
+  ~KernelCall();
+  // A read ends under read_lock, where its bytes were counted.
+  void end();
+  explicit operator bool() const { return counted_ != 0; }
+
+ private:
+  static void undo(Duty& duty);
+  std::atomic<uint32_t>& calls() const;
+  Connection& connection_;
+  int fd_;
+  Kind kind_;
+  uint32_t counted_ = 0;
+};
 
 }  // namespace shunt

@@ -107,6 +107,7 @@ Connection* allocate_connection() {
   connection->channel.store(nullptr);
   connection->in = connection->out = nullptr;
   connection->changing.store(false);
+  connection->stand_in.store(0);
   connection->shared_over_fork.store(false);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
@@ -155,6 +156,7 @@ void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
       Connection& connection = slab.connections[slot];
       const uint32_t references = in_table(connection);  // threads of the parent that were inside a call do not exist here
       connection.references.store(references);
+      close_stand_in(connection);
       connection.tally = {};
       if (references > 0) live |= uint64_t{1} << slot;
     }

@@ -1,6 +1,8 @@
 // The descriptor table. Any thread, any context; entries change by single atomic instructions.
 #include "descriptors/table.h"
 
+#include <fcntl.h>
+
 #include "descriptors/slab.h"
 #include "observe/report.h"
 #include "sys/raw.h"
@@ -64,7 +66,9 @@ Reason reason_of(const Connection& connection) {
 void end_connection(Connection& connection) {
   if (!connection.side->upgraded.load()) count_plain(reason_of(connection));
   fold(connection.tally);
+  if (const int own = open_fd(connection, -1); own >= 0) take_last_bells(connection, own);
   note_closed(connection);
+  close_stand_in(connection);
   connection.side->holders.fetch_sub(1);
   free_connection(connection);
 }
@@ -107,7 +111,8 @@ bool is_connection(int fd) {
   return in_range(fd) && as_connection(table[fd].load(std::memory_order_relaxed)) != nullptr && !given_away(fd);
 }
 
-Pin::Pin(int fd) : connection_(nullptr) {
+Pin::Pin(int fd) : connection_(nullptr), fd_(fd) {
+  begin(undo);
   if (!in_range(fd) || given_away(fd)) return;
   for (;;) {
     const Entry entry = table[fd].load(std::memory_order_acquire);
@@ -126,7 +131,15 @@ Pin::Pin(int fd) : connection_(nullptr) {
 }
 
 Pin::~Pin() {
+  done();
   if (connection_) drop_reference(*connection_);
+}
+
+void Pin::undo(Duty& duty) {
+  const auto& self = static_cast<Pin&>(duty);
+  if (!self.connection_) return;
+  ring_if_owed(*self.connection_, self.fd_);
+  drop_reference(*self.connection_);
 }
 
 EpollSet* epoll_set_of(int fd) { return in_range(fd) ? as_set(table[fd].load(std::memory_order_acquire)) : nullptr; }
@@ -161,9 +174,25 @@ void note_duplicate(int from, int to) {
   if (entry != 0 || table[to].load(std::memory_order_relaxed) != 0) put(to, entry);
 }
 
-Closing::Closing(int fd) : fd_(fd), entry_(in_range(fd) ? table[fd].exchange(0, std::memory_order_acq_rel) : 0) {}
+Closing::Closing(int fd) : fd_(fd), entry_(0) {
+  begin(undo);
+  if (in_range(fd)) entry_ = table[fd].exchange(0, std::memory_order_acq_rel);
+  Connection* connection = as_connection(entry_);
+  if (!connection) return;
+  const uint32_t references = connection->references.load(std::memory_order_acquire);
+  if (references > 1 && references - 1 > descriptors_of(*connection)) keep_open(*connection, fd);
+}
 Closing::~Closing() {
+  done();
   if (entry_) drop_entry(entry_, fd_);
+}
+
+// close(2) is a cancellation point, and acts before it closes: the program still has the descriptor.
+void Closing::undo(Duty& duty) {
+  const auto& self = static_cast<Closing&>(duty);
+  if (!self.entry_) return;
+  Entry nothing = 0;
+  if (sys::raw(SYS_fcntl, self.fd_, F_GETFD) < 0 || !table[self.fd_].compare_exchange_strong(nothing, self.entry_)) drop_entry(self.entry_, self.fd_);
 }
 
 int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }

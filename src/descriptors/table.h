@@ -14,8 +14,8 @@ inline constexpr int kMaxDescriptors = 1 << 20;  // higher descriptors are never
 
 bool is_connection(int fd);  // a hint: no reference is taken
 
-// Keeps a connection alive while a call uses it. Empty if `fd` is not a connection of ours.
-class Pin {
+// Keeps a connection alive while a call uses it. Empty if `fd` is not a connection of ours. Several end in the reverse order of their beginnings.
+class Pin : Duty {
  public:
   explicit Pin(int fd);
   ~Pin();
@@ -26,7 +26,9 @@ class Pin {
   Connection* operator->() const { return connection_; }
 
  private:
+  static void undo(Duty& duty);
   Connection* connection_;
+  int fd_;
 };
 
 EpollSet* epoll_set_of(int fd);  // null if not one that we watch
@@ -44,7 +46,7 @@ void enter_epoll_set(int fd, EpollSet* set);  // null forgets
 // `to` now refers to the same open file as `from` (dup family, after the kernel's call).
 void note_duplicate(int from, int to);
 // Around the kernel's close of `fd`: forgets the descriptor first, then finishes what the last close must do.
-class Closing {
+class Closing : Duty {
  public:
   explicit Closing(int fd);
   ~Closing();  // after the kernel's close
@@ -52,6 +54,7 @@ class Closing {
   Closing& operator=(const Closing&) = delete;
 
  private:
+  static void undo(Duty& duty);
   int fd_;
   uintptr_t entry_;
 };

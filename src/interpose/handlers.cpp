@@ -8,7 +8,9 @@
 #include <atomic>
 
 #include "interpose/export.h"
+#include "sys/next.h"
 #include "sys/raw.h"
+#include "wait/duties.h"
 #include "wait/signals.h"
 
 namespace shunt::interpose {
@@ -30,8 +32,15 @@ void trampoline(int signal, siginfo_t* information, void* context) {
   signal_count.all = signal_count.all + 1;
   if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART))
     signal_count.interrupting = signal_count.interrupting + 1;
+  finish_step(context);
+  HandlerScope scope;
+  // Only then: a buffer that is left on a dead stack (by an exception, by setcontext) would trap libc.
+  const bool guarded = scope.interrupts_a_call() && sys::next.left;
+  _pthread_cleanup_buffer buffer;
+  if (guarded) sys::next.cleanup_push(&buffer, [](void* left) { static_cast<HandlerScope*>(left)->left(); }, &scope);
   // x86-64 passes all three arguments to every handler; one without SA_SIGINFO ignores them.
-  return mine.action.load(std::memory_order_relaxed)(signal, information, context);
+  mine.action.load(std::memory_order_relaxed)(signal, information, context);
+  if (guarded) sys::next.cleanup_pop(&buffer, 0);
 }
 
 // 0 or 1: the slot of a trampoline. −1: not one.

@@ -11,6 +11,7 @@
 #include "calls/kernel.h"
 #include "sys/next.h"
 #include "sys/raw.h"
+#include "wait/duties.h"
 
 namespace shunt::interpose {
 namespace {
@@ -63,7 +64,10 @@ void find(Function*& function, const char* name) {
 }
 
 void hand_down() {
-  sys::next = {next.recv, next.send, next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait};
+  sys::next = {next.recv, next.send, next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait, nullptr, nullptr, nullptr};
+  find(sys::next.cleanup_push, "_pthread_cleanup_push");
+  find(sys::next.cleanup_pop, "_pthread_cleanup_pop");
+  if (sys::next.cleanup_push && sys::next.cleanup_pop) sys::next.left = [](void*) { undo_duties_down_to(duties.floor); };
 #define SHUNT_KERNEL(name, ...) calls::kernel.name.function = next.name;
 #include "calls/kernel.def"
 #undef SHUNT_KERNEL

@@ -8,6 +8,7 @@
 
 #include "base/platform.h"
 #include "sys/raw.h"
+#include "wait/duties.h"
 #include "wait/patience.h"
 
 namespace shunt {
@@ -72,9 +73,10 @@ class Deadline {
 
 // `count` Ts, not initialised: on the stack if few, else mapped. T needs neither constructor nor destructor.
 template <typename T, size_t few>
-class Scratch {
+class Scratch : Duty {
  public:
   explicit Scratch(size_t count) {
+    begin(undo);
     if (count <= few) return;
     mapped_bytes_ = count * sizeof(T);
     const long address =
@@ -82,13 +84,18 @@ class Scratch {
     items_ = address < 0 && address > -4096 ? nullptr : reinterpret_cast<T*>(address);
   }
   ~Scratch() {
-    if (mapped_bytes_ > 0 && items_) sys::raw(SYS_munmap, items_, mapped_bytes_);
+    done();
+    release();
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* get() { return items_; }  // null: no memory
 
  private:
+  static void undo(Duty& duty) { static_cast<Scratch&>(duty).release(); }
+  void release() {
+    if (mapped_bytes_ > 0 && items_ && items_ != own_) sys::raw(SYS_munmap, items_, mapped_bytes_);
+  }
   T own_[few];
   T* items_ = own_;
   size_t mapped_bytes_ = 0;

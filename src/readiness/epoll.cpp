@@ -40,19 +40,17 @@ uint32_t edges_in(Registration& r, uint32_t kernel_bits) {
 class HotView {
  public:
   explicit HotView(EpollSet& set) {
-    Locked lock(set.lock);
-    if (lock.nested()) return;
-    for (Registration* r = set.hot_first; r && count_ < kMost; r = r->hot_next) {
-      if (r->mode.load(std::memory_order_relaxed) != Mode::tagged || r->fired) continue;
-      Pin& pin = *new (memory_[count_]) Pin(r->handle);
-      if (pin && &*pin == r->connection)
-        seen_[count_++] = r->looked;
+    const size_t hot = note_hot(set);
+    for (size_t i = 0; i < hot; ++i) {
+      Pin& pin = *new (memory_[count_]) Pin(hot_[i].handle);
+      if (pin && &*pin == hot_[i].connection)
+        hot_[count_++] = hot_[i];
       else
         pin.~Pin();
     }
   }
   ~HotView() {
-    for (size_t i = 0; i < count_; ++i) pin(i).~Pin();
+    while (count_ > 0) pin(--count_).~Pin();
   }
   HotView(const HotView&) = delete;
   HotView& operator=(const HotView&) = delete;
@@ -66,25 +64,48 @@ class HotView {
   }
   bool changed() {
     for (size_t i = 0; i < count_; ++i)
-      if (!(glance(*pin(i)) == seen_[i])) return true;
+      if (!(glance(*pin(i)) == hot_[i].seen)) return true;
     return false;
   }
 
  private:
   static constexpr size_t kMost = 64;
+  struct Hot {
+    int handle;
+    Connection* connection;
+    Glance seen;
+  };
+  size_t note_hot(EpollSet& set) {
+    Locked lock(set.lock);
+    if (lock.nested()) return 0;
+    size_t noted = 0;
+    for (Registration* r = set.hot_first; r && noted < kMost; r = r->hot_next)
+      if (r->mode.load(std::memory_order_relaxed) == Mode::tagged && !r->fired) hot_[noted++] = {r->handle, r->connection, r->looked};
+    return noted;
+  }
   Pin& pin(size_t i) { return *std::launder(reinterpret_cast<Pin*>(memory_[i])); }
   alignas(Pin) unsigned char memory_[kMost][sizeof(Pin)];
-  Glance seen_[kMost];
+  Hot hot_[kMost];
   size_t count_ = 0;
 };
 
-class SetWait {
+class SetWait : Duty {
  public:
   SetWait(EpollSet& set, int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)
-      : set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {}
+      : set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {
+    begin(undo);
+  }
+  ~SetWait() { done(); }
+  SetWait(const SetWait&) = delete;
+  SetWait& operator=(const SetWait&) = delete;
   long run();
 
  private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<SetWait&>(duty);
+    if (self.asleep_) count_and_mark(self.set_.asleep, ~0u, self.asleep_, 0);
+    hand_over(self.set_);
+  }
   long wait();
   long wait_native();
   long collect(bool kernel_answered);
@@ -103,6 +124,7 @@ class SetWait {
   epoll_event* events_;
   int room_;
   const sigset_t* mask_;
+  uint32_t asleep_ = 0;     // 1: counted in the set
   int count_ = 0;           // events gathered for the caller
   uint32_t epoch_ = 0;      // as we know it, our own changes included
   bool tags_seen_ = false;  // in the last answer of the kernel
@@ -229,8 +251,8 @@ bool SetWait::spin() {
 
 // The kernel's result, or 0 without sleeping if something got hot since remember_epoch().
 long SetWait::sleep(uint64_t longest_ns) {
-  // SYNC: seq_cst, Dekker pair: whoever heats a registration afterwards sees us asleep and kicks.
-  set_.asleep.fetch_add(1, std::memory_order_seq_cst);
+  // SYNC: a full barrier, Dekker pair: whoever heats a registration afterwards sees us asleep and kicks.
+  count_and_mark(set_.asleep, 1, asleep_, 1);
   long result = 0;
   tags_seen_ = false;
   if (!epoch_moved()) {
@@ -239,7 +261,7 @@ long SetWait::sleep(uint64_t longest_ns) {
     count(totals.sleeps);
     result = sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask_);
   }
-  set_.asleep.fetch_sub(1, std::memory_order_relaxed);
+  count_and_mark(set_.asleep, ~0u, asleep_, 0);
   if (result > 0) accept(result);
   return result;
 }

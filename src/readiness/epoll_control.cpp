@@ -386,7 +386,8 @@ void readiness_no_bell_for_space(Connection& connection) { make_sets_look(connec
 // May be called from places where waiting for a lock would be wrong: "no" is always a safe answer.
 bool readiness_may_drain(Connection& connection) {
   if (!connection.registrations.load(std::memory_order_relaxed)) return true;
-  if (!registry_lock.try_lock()) return false;
+  const TriedLock registry(registry_lock);
+  if (!registry) return false;
   bool nobody_asleep = true;
   for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
     if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) continue;
@@ -394,7 +395,6 @@ bool readiness_may_drain(Connection& connection) {
     // SYNC: seq_cst, Dekker pair: a waiter that goes to sleep after this sees the new epoch.
     nobody_asleep &= r->set->asleep.load(std::memory_order_seq_cst) == 0;
   }
-  registry_lock.unlock();
   return nobody_asleep;
 }
 

@@ -58,20 +58,25 @@ bool take_reference(EpollSet& set) {
 
 }  // namespace
 
-SetUse::SetUse(int epoll_fd) : set_(epoll_set_of(epoll_fd)) {
-  if (!set_) return;
-  if (!take_reference(*set_)) {
-    set_ = nullptr;
-  } else if (epoll_set_of(epoll_fd) != set_) {
-    drop_set(*set_);
-    set_ = nullptr;
-  } else if (set_->fd.load(std::memory_order_relaxed) != epoll_fd) {
-    set_->fd.store(epoll_fd, std::memory_order_relaxed);
+SetUse::SetUse(int epoll_fd) : set_(nullptr) {
+  begin(undo);
+  EpollSet* set = epoll_set_of(epoll_fd);
+  if (!set || !take_reference(*set)) return;
+  if (epoll_set_of(epoll_fd) != set) {
+    drop_set(*set);
+    return;
   }
+  set_ = set;
+  if (set->fd.load(std::memory_order_relaxed) != epoll_fd) set->fd.store(epoll_fd, std::memory_order_relaxed);
 }
 
 SetUse::~SetUse() {
+  done();
   if (set_) drop_set(*set_);
+}
+
+void SetUse::undo(Duty& duty) {
+  if (EpollSet* set = static_cast<SetUse&>(duty).set_) drop_set(*set);
 }
 
 EpollSet* allocate_set() {

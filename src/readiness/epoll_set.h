@@ -87,7 +87,7 @@ extern FamilyLock registry_lock;
 // ---- records (epoll_pool.cpp)
 
 // A reference to the set behind a descriptor, for one call. Empty if it is not a set that we know.
-class SetUse {
+class SetUse : Duty {
  public:
   explicit SetUse(int epoll_fd);
   ~SetUse();
@@ -98,6 +98,7 @@ class SetUse {
   EpollSet* operator->() const { return set_; }
 
  private:
+  static void undo(Duty& duty);
   EpollSet* set_;
 };
 

@@ -36,12 +36,13 @@ struct Watched {
   short bits;      // what the last look found
   short armed;
   bool on_ring, muted;
+  Sleeper sleeper;
 
   Pin& pin() { return *std::launder(reinterpret_cast<Pin*>(pin_memory)); }
   Connection& connection() { return *pin(); }
 };
 
-class PollWait {
+class PollWait : Duty {
  public:
   PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, pollfd* kernel, Watched* watched,
            size_t room)
@@ -60,9 +61,11 @@ class PollWait {
       else
         w.pin().~Pin();
     }
+    begin(undo);
   }
   ~PollWait() {
-    for (size_t i = 0; i < watched_count_; ++i) watched_[i].pin().~Pin();
+    done();
+    while (watched_count_ > 0) watched_[--watched_count_].pin().~Pin();
   }
   PollWait(const PollWait&) = delete;
   PollWait& operator=(const PollWait&) = delete;
@@ -70,6 +73,10 @@ class PollWait {
   long run();
 
  private:
+  static void undo(Duty& duty) {
+    auto& self = static_cast<PollWait&>(duty);
+    for (size_t i = 0; i < self.watched_count_; ++i) disarm(self.watched_[i].connection(), self.watched_[i].sleeper);
+  }
   template <typename Function>
   void each_on_ring(Function function) {
     for (size_t i = 0; i < watched_count_; ++i)
@@ -133,7 +140,7 @@ void PollWait::ask_who_lives() {
   for (nfds_t i = 0; i < count_; ++i) kernel_[i] = {-1, 0, 0};
   each_on_ring([&](Watched& w) {
     if (known_alive(w.connection(), now)) return;
-    kernel_[w.index] = {entry(w).fd, POLLRDHUP, 0};
+    kernel_[w.index] = {open_fd(w.connection(), entry(w).fd), POLLRDHUP, 0};
     ++silent;
   });
   if (silent < 2 || ask_kernel(false) < 0) return;
@@ -201,7 +208,7 @@ uint64_t PollWait::arm_all() {
   bool slices = false;
   each_on_ring([&](Watched& w) {
     w.armed = armed_for(static_cast<uint16_t>(entry(w).events));
-    if (w.armed != 0 && arm(w.connection(), entry(w).fd, w.armed) == Armed::slices) slices = true;
+    if (w.armed != 0 && arm(w.connection(), entry(w).fd, w.armed, w.sleeper) == Armed::slices) slices = true;
   });
   if (!slices) return slices_ = 0, kForever;
   const uint64_t slice = static_cast<uint64_t>(kSliceNs) << min_of(slices_++ / 4, 5u);
@@ -225,7 +232,7 @@ uint64_t PollWait::prepare_sleep() {
     if (w.armed != 0) asked |= POLLIN;
     if ((w.armed & POLLOUT) && w.connection().side->out_flow.load(std::memory_order_relaxed) != Flow::ring)
       asked |= POLLOUT;
-    kernel_[w.index] = {entry(w).fd, asked, 0};
+    kernel_[w.index] = {open_fd(w.connection(), entry(w).fd), asked, 0};
   });
   return longest;
 }
@@ -255,7 +262,7 @@ long PollWait::sleep() {
   each_on_ring([&](Watched& w) {
     // Asked or not, poll tells of a hang-up.
     if (!ready && result >= 0 && kernel_[w.index].fd >= 0 && !(kernel_[w.index].revents & (POLLHUP | POLLRDHUP | POLLNVAL))) note_alive(w.connection(), now);
-    if (w.armed != 0) disarm(w.connection(), w.armed);
+    disarm(w.connection(), w.sleeper);
     w.armed = 0;
   });
   return kernel_ready_ = result;

@@ -14,6 +14,7 @@ namespace {
 template <typename Result, typename... Parameters, typename... Arguments>
 long call(Result (*function)(Parameters...), long number, Arguments... arguments) {
   if (!function) return raw(number, arguments...);
+  const CancellationPoint here;
   const int saved = errno;
   long result = function(arguments...);
   if (result < 0) result = -errno;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -16,8 +17,28 @@ struct Next {
   ssize_t (*sendmsg)(int, const msghdr*, int);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
   int (*epoll_pwait)(int, epoll_event*, int, int, const sigset_t*);
+  // libc's cleanup of the first kind, which runs also when a jump leaves its frame. Null, or all three.
+  void (*cleanup_push)(_pthread_cleanup_buffer*, void (*)(void*), void*);
+  void (*cleanup_pop)(_pthread_cleanup_buffer*, int);
+  void (*left)(void*);  // the thread leaves the call for good
 };
 extern Next next;  // filled once by the interposition floor
+
+// Around a call that is a cancellation point.
+class CancellationPoint {
+ public:
+  CancellationPoint() {
+    if (next.left) next.cleanup_push(&buffer_, next.left, nullptr);
+  }
+  ~CancellationPoint() {
+    if (next.left) next.cleanup_pop(&buffer_, 0);
+  }
+  CancellationPoint(const CancellationPoint&) = delete;
+  CancellationPoint& operator=(const CancellationPoint&) = delete;
+
+ private:
+  _pthread_cleanup_buffer buffer_;
+};
 
 long blocking_recv(int fd, void* data, size_t bytes, int flags);
 long blocking_send(int fd, const void* data, size_t bytes, int flags);

@@ -4,6 +4,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include <algorithm>
 
 #include "behaviour.h"
@@ -207,6 +210,73 @@ BEHAVIOUR{.name = "the_last_close_ends_the_stream",
                 await_peer();
                 ::close(other);
               }};
+
+// A call goes on with the file that it began with, whatever becomes of its descriptor.
+BEHAVIOUR{.name = "closed_under_a_reader",
+          .server =
+              [](int fd) {
+                const int other = accept_another();
+                for (int i = 0; i < 3; ++i) {
+                  write_all(other, bytes_at(static_cast<uint64_t>(i) * 100, 100));
+                  await_peer();
+                  write_all(fd, bytes_at(static_cast<uint64_t>(i) * 1000, 1000));
+                  tell_peer();
+                }
+                expect_end_of_stream(fd);
+                tell_peer();
+              },
+          .client =
+              [](int fd) {
+                const int other = connect_another();
+                std::atomic<int> id{0};
+                std::thread reader([&] {
+                  id = ::gettid();
+                  std::string data(3000, '\0');
+                  CHECK_EQ(::recv(fd, data.data(), data.size(), MSG_WAITALL), 3000);
+                  CHECK_EQ(agreeing(data, 0), 3000U);
+                });
+                while (id == 0) sleep_ms(1);
+                await_sleeping(id);
+                CHECK_EQ(::dup2(other, fd), fd);  // closes it, and another connection has its number
+                CHECK_EQ(::close(other), 0);
+                for (int i = 0; i < 3; ++i) {
+                  sleep_ms(5);
+                  tell_peer();
+                  await_peer();
+                }
+                reader.join();
+                CHECK_EQ(read_exactly(fd, 300), bytes_at(0, 300));
+                await_peer();
+              }};
+
+BEHAVIOUR{.name = "closed_under_a_writer",
+          .server =
+              [](int fd) {
+                const uint32_t count = await_peer();
+                read_stream(fd, 0, count, 50'000);
+                read_stream(fd, 0, 3'000'000, 50'000);
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                set_blocking(fd, false);
+                const uint64_t full = fill(fd, 0, 3000);
+                set_blocking(fd, true);
+                std::atomic<int> id{0};
+                std::thread writer([&] {
+                  id = ::gettid();
+                  const std::string data = bytes_at(0, 3'000'000);
+                  CHECK_EQ(::write(fd, data.data(), data.size()), 3'000'000);
+                });
+                while (id == 0) sleep_ms(1);
+                await_sleeping(id);
+                CHECK_EQ(::close(fd), 0);
+                int ends[2];
+                CHECK_EQ(::pipe(ends), 0);  // takes the number
+                tell_peer(static_cast<uint32_t>(full));
+                writer.join();
+              },
+          .limit = kByFences};
 
 }  // namespace
 }  // namespace shunt::behaviour

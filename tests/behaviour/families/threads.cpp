@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -176,6 +177,75 @@ BEHAVIOUR{.name = "each_with_connections_of_its_own",
                 }
                 for (std::thread& client : clients) client.join();
               }};
+
+// unix_stream_sendmsg queues up to 32 KiB as one buffer: such a write is not torn by others, whatever its size.
+BEHAVIOUR{.name = "large_records_do_not_mix",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 3 * 150; ++i) {
+                  uint32_t head[2];
+                  const std::string text = read_exactly(fd, sizeof head);
+                  std::copy(text.begin(), text.end(), reinterpret_cast<char*>(head));
+                  CHECK(head[0] < 3 && head[1] >= 8 && head[1] <= 32'768);
+                  const std::string rest = read_exactly(fd, head[1] - sizeof head);
+                  CHECK_EQ(rest.find_first_not_of(static_cast<char>('a' + head[0])), std::string::npos);
+                }
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                std::vector<std::thread> writers;
+                for (uint32_t writer = 0; writer < 3; ++writer) {
+                  writers.emplace_back([fd, writer] {
+                    for (uint32_t i = 0; i < 150; ++i) {
+                      const uint32_t head[2] = {writer, i % 5 == 0 ? 32'768 : 8 + (i * 7919 + writer * 131) % 32'760};
+                      std::string record(head[1], static_cast<char>('a' + writer));
+                      std::copy_n(reinterpret_cast<const char*>(head), sizeof head, record.begin());
+                      CHECK_EQ(::write(fd, record.data(), record.size()), record.size());
+                    }
+                  });
+                }
+                for (std::thread& writer : writers) writer.join();
+                ::close(fd);
+              }};
+
+// As long as only whole records are written, a read of one gets one.
+BEHAVIOUR{.name = "three_readers_and_three_writers",
+          .server =
+              [](int fd) {
+                std::atomic<uint64_t> sum{0}, count{0};
+                std::vector<std::thread> readers;
+                for (int i = 0; i < 3; ++i) {
+                  readers.emplace_back([&] {
+                    uint64_t record[8];
+                    for (ssize_t n = 0; (n = ::read(fd, record, sizeof record)) != 0;) {
+                      CHECK_EQ(n, sizeof record);
+                      for (const uint64_t word : record) CHECK_EQ(word, record[0]);
+                      sum += record[0], ++count;
+                    }
+                  });
+                }
+                for (std::thread& reader : readers) reader.join();
+                CHECK_EQ(count.load(), 3 * 5000);
+                CHECK_EQ(sum.load(), uint64_t{3} * 5000 * 4999 / 2);
+              },
+          .client =
+              [](int fd) {
+                std::vector<std::thread> writers;
+                for (int i = 0; i < 3; ++i) {
+                  writers.emplace_back([fd] {
+                    for (uint64_t number = 0; number < 5000; ++number) {
+                      uint64_t record[8];
+                      std::fill(std::begin(record), std::end(record), number);
+                      CHECK_EQ(::write(fd, record, sizeof record), sizeof record);
+                      if (number % 500 == 3) sleep_ms(1);
+                    }
+                  });
+                }
+                for (std::thread& writer : writers) writer.join();
+                ::close(fd);
+              },
+          .limit = kByFences};
 
 }  // namespace
 }  // namespace shunt::behaviour

@@ -164,9 +164,10 @@ class Victim {
       readable_bytes(*Pin(pair_.victim), pair_.victim);
       unread_bytes(*Pin(pair_.victim), pair_.victim);
       Pin pin(pair_.victim);
-      arm(*pin, pair_.victim, POLLIN | POLLOUT);
+      Sleeper sleeper;
+      arm(*pin, pair_.victim, POLLIN | POLLOUT, sleeper);
       arm_registered(*pin, pair_.victim, POLLIN | POLLOUT);
-      disarm(*pin, POLLIN | POLLOUT);
+      disarm(*pin, sleeper);
     }
   }
   // After the peer's death every call ends, soon.

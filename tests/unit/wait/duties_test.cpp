@@ -1,0 +1,81 @@
+// What is undone when a call is left, in which order, and how far.
+#include "wait/duties.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace shunt::testing {
+namespace {
+
+std::vector<int> undone;
+
+class Noted : Duty {
+ public:
+  explicit Noted(int number) : number_(number) { begin(undo); }
+  ~Noted() { done(); }
+
+ private:
+  static void undo(Duty& duty) { undone.push_back(static_cast<Noted&>(duty).number_); }
+  int number_;
+};
+
+TEST(Duties, TheInnermostIsUndoneFirst) {
+  undone.clear();
+  Duty* const before = duties.innermost;
+  alignas(Noted) unsigned char frames[2][sizeof(Noted)];  // of a call that is never returned to
+  new (frames[0]) Noted(1);
+  new (frames[1]) Noted(2);
+  undo_duties_down_to(before);
+  EXPECT_EQ(undone, (std::vector<int>{2, 1}));
+  EXPECT_EQ(duties.innermost, before);
+}
+
+TEST(Duties, WhatEndsByItselfIsNotUndone) {
+  undone.clear();
+  Duty* const before = duties.innermost;
+  { Noted one(1); }
+  undo_duties_down_to(before);
+  EXPECT_TRUE(undone.empty());
+}
+
+TEST(Duties, AHandlerThatJumpsEndsWhatItInterrupted) {
+  undone.clear();
+  alignas(Noted) unsigned char frames[2][sizeof(Noted)];
+  new (frames[0]) Noted(1);
+  {
+    HandlerScope handler;
+    EXPECT_TRUE(handler.interrupts_a_call());
+    new (frames[1]) Noted(2);  // a call of the handler's own
+    handler.left();
+  }
+  EXPECT_EQ(undone, (std::vector<int>{2, 1}));
+}
+
+// The second handler jumps back into the first: what that one has interrupted goes on.
+TEST(Duties, AHandlerInAHandlerLeavesTheFirstOnesAlone) {
+  undone.clear();
+  Noted interrupted(1);
+  HandlerScope first;
+  alignas(Noted) unsigned char frame[sizeof(Noted)];
+  new (frame) Noted(2);
+  {
+    HandlerScope second;
+    second.left();
+  }
+  EXPECT_EQ(undone, (std::vector<int>{2}));
+}
+
+TEST(Duties, CountsAndMarksTogether) {
+  std::atomic<uint32_t> counter{5};
+  uint32_t mark = 0;
+  count_and_mark(counter, 1, mark, 1);
+  EXPECT_EQ(counter.load(), 6u);
+  EXPECT_EQ(mark, 1u);
+  count_and_mark(counter, ~0u, mark, 0);
+  EXPECT_EQ(counter.load(), 5u);
+  EXPECT_EQ(mark, 0u);
+}
+
+}  // namespace
+}  // namespace shunt::testing
