@@ -91,14 +91,36 @@ bool relayed(Connection& c, int fd, const RelayPlan& plan) {
   return replaced;
 }
 
+// Whoever reads from now on finds in the kernel what is there, and nothing else.
+bool reads_past_us(Reason reason) {
+  switch (reason) {
+    case Reason::exec_inherited:
+    case Reason::passed_descriptor:
+    case Reason::stdio:
+    case Reason::splice:
+    case Reason::io_uring:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A relay in the place of a living peer: only of one that our end could be taken for, and only where nobody else has the old socket.
+bool may_stand_in(const Connection& c, int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return c.side->holders.load(memory_order_relaxed) == 1 && sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         static_cast<long>(peer.uid) == sys::raw(SYS_geteuid) && static_cast<long>(peer.gid) == sys::raw(SYS_getegid);
+}
+
 // The peer puts the ring's bytes back; the last bell has woken it. One that cannot (it shut its writing down, is gone, or had left the ring by
-// itself) is replaced by a relay.
+// itself), or does not, is replaced by a relay.
 // True: by a relay.
-bool deliver_unread(Connection& c, int fd, Unread unread) {
+bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (unread.end <= unread.begin) return false;
   if (unread.stage == Stage::kernel_again) {
     unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
-    return relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells});
+    return relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, false});
   }
   for (int i = 0; i < kPutbackTries; ++i) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
@@ -109,11 +131,11 @@ bool deliver_unread(Connection& c, int fd, Unread unread) {
       const uint64_t in_kernel = static_cast<uint64_t>(queued);
       const uint64_t put_back = in_kernel > unread.kernel_first ? in_kernel - unread.kernel_first : 0;
       return unread.begin + put_back < unread.end &&
-             relayed(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0});
+             relayed(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0, false});
     }
     pause_briefly();
   }
-  return false;
+  return reads_past_us(reason) && may_stand_in(c, fd) && relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, 0, true});
 }
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
@@ -163,7 +185,7 @@ bool retreat(Connection& c, int fd, Reason reason) {
   const Unread unread = find_unread(c, fd);
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
   for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
-  const bool replaced = deliver_unread(c, fd, unread);
+  const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
   readiness_hooks.demoted(c);

@@ -23,6 +23,7 @@ bool only_shut_down(const Connection& c) {
 // unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.
 bool pending_reset(const Connection& c, bool kernel_error) {
   const Side& side = *c.side;
+  if (c.relayed.load(memory_order_relaxed)) return kernel_error;
   if (side.end_reported) return false;
   kernel_error = kernel_error || side.reset_taken;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
@@ -40,7 +41,7 @@ bool pending_reset(const Connection& c, bool kernel_error) {
     case Flow::ring:
       return (passed == 0 && kernel_error && !rang) || left(side.tail.load(memory_order_relaxed));
     case Flow::kernel_again:
-      if (passed == 2 || c.out->ask.load(memory_order_relaxed) == Ask::frozen) return kernel_error;
+      if (passed == 2 || is_frozen(c.out->ask.load(memory_order_relaxed))) return kernel_error;
       return left(c.out->demote_at.load(memory_order_relaxed)) || side.sent_after.load(memory_order_relaxed) > 0 ||
              (passed == 0 && kernel_error && !rang);
     case Flow::broken:
@@ -155,7 +156,8 @@ long unread_bytes(Connection& c, int fd) {
   Locked lock(c.side->write_lock);
   const Flow flow = c.side->out_flow.load(memory_order_relaxed);
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
-  if (flow == Flow::kernel || flow == Flow::broken || passed == 2) return kernel;
+  if (flow == Flow::kernel || flow == Flow::broken || passed == 2 || c.relayed.load(memory_order_relaxed)) return kernel;
+  if (flow == Flow::kernel_again && is_frozen(c.out->ask.load(memory_order_relaxed))) return kernel;  // the ring's bytes were put back
   if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
   const uint64_t tail = c.side->tail.load(memory_order_relaxed), head = c.out->head.load(memory_order_acquire);
   if (head > tail) return break_connection(c, fd), 0;

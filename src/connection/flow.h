@@ -28,7 +28,7 @@ inline uint32_t bells_until(const Connection& connection, uint32_t count) {
 // The outgoing direction is frozen and bytes of it have yet to go back through the kernel: who sleeps must also wait for room there.
 inline bool putback_pending(const Connection& connection) {
   return connection.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
-         connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen;
+         is_frozen(connection.out->ask.load(std::memory_order_relaxed));
 }
 
 // ---- outgoing; under write_lock
@@ -86,7 +86,8 @@ class Writing {
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   // A polite request waits for the next advance_outgoing(); a freeze does not.
-  bool frozen() const { return out_.ask.load(std::memory_order_relaxed) == Ask::frozen; }
+  bool frozen() const { return is_frozen(out_.ask.load(std::memory_order_relaxed)); }
+  bool taken_over() const { return out_.ask.load(std::memory_order_relaxed) == kTakenOver; }
 
  private:
   Direction& out_;

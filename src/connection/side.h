@@ -20,6 +20,10 @@ enum class Flow : uint8_t {
   broken,        // the peer wrote impossible values
 };
 
+// A value of shm/layout.h's Ask beside the others: the bytes left in a frozen ring are delivered by the asking end; nothing is put back any more.
+inline constexpr Ask kTakenOver{3};
+inline bool is_frozen(Ask ask) { return ask == Ask::frozen || ask == kTakenOver; }
+
 struct alignas(64) Side {
   // --- reader
   FamilyLock read_lock;
@@ -56,6 +60,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
   std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
   std::atomic<uint64_t> unsent_from;      // atomic: 1 + the ring position from which on nobody was there to get the bytes; 0: none
+  std::atomic<bool> relay_delivered;      // atomic: the relay has brought what there is, or what finds room
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating

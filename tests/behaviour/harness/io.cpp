@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,6 +119,38 @@ uint64_t fill(int fd, uint64_t position, size_t chunk) {
     CHECK(n > 0);
     done += static_cast<uint64_t>(n);
   }
+}
+
+void send_descriptor(int socket, int passed) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 'd';
+  iovec piece{&byte, 1};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* item = CMSG_FIRSTHDR(&header);
+  *item = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+  std::memcpy(CMSG_DATA(item), &passed, sizeof passed);
+  CHECK_EQ(::sendmsg(socket, &header, 0), 1);
+}
+
+int receive_descriptor(int socket) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 0;
+  iovec piece{&byte, 1};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  CHECK_EQ(::recvmsg(socket, &header, 0), 1);
+  const cmsghdr* item = CMSG_FIRSTHDR(&header);
+  CHECK(item != nullptr && item->cmsg_type == SCM_RIGHTS && item->cmsg_len == CMSG_LEN(sizeof(int)));
+  int passed = -1;
+  std::memcpy(&passed, CMSG_DATA(item), sizeof passed);
+  return passed;
 }
 
 void set_blocking(int fd, bool blocking) {

@@ -30,6 +30,10 @@ void expect_end_of_stream(int fd);  // a read returns 0, twice
 // Non-blocking descriptor: writes the stream until EAGAIN; returns the bytes that were accepted.
 uint64_t fill(int fd, uint64_t position, size_t chunk);
 
+// One descriptor, with one byte beside it, over a socket.
+void send_descriptor(int socket, int passed);
+int receive_descriptor(int socket);
+
 void set_blocking(int fd, bool blocking);
 bool is_readable(int fd, int timeout_ms);
 

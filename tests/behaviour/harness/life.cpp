@@ -20,6 +20,8 @@ constexpr State kStates[] = {State::kernel,   State::upgrading,         State::e
                              State::full_out, State::half_closed_by_us, State::half_closed_by_peer};
 constexpr const char* kStateNames[] = {"kernel",  "upgrading", "empty",             "unread in",          "unread out",
                                        "full in", "full out",  "half closed by us", "half closed by peer"};
+constexpr const char* kImageFlag = "--image";
+constexpr const char* kReceiverFlag = "--receiver";
 constexpr uint64_t kUnread = 5000, kOffer = 10;
 constexpr int kOfferWrites = 8;
 constexpr int kFallAsleepMs = 2;
@@ -132,15 +134,22 @@ void face_all(std::span<const Life> lives) {
   visit_all(lives, current_end() != End::client, [](const Life&, const Cell& cell) { face(cell); });
 }
 
-ImageArguments::ImageArguments(const char* program, int fd, const Stream& rest)
-    : words{program, kImageFlag, std::to_string(fd), rest.packed(), current_row()}, argv{} {
+ImageArguments::ImageArguments(const char* program, int fd, const Stream& rest, From from)
+    : words{program, from == From::exec ? kImageFlag : kReceiverFlag, std::to_string(fd), rest.packed(), current_row()}, argv{} {
   for (size_t i = 0; i < std::size(words); ++i) argv[i] = words[i].data();
 }
 
 std::optional<int> run_image(int argc, char** argv) {
-  if (argc != 5 || std::strcmp(argv[1], kImageFlag) != 0) return std::nullopt;
-  about(std::string(argv[4]) + ", in the new image");
-  Stream::unpacked(argv[3]).all(std::atoi(argv[2]));
+  if (argc != 5) return std::nullopt;
+  const bool receives = std::strcmp(argv[1], kReceiverFlag) == 0;
+  if (!receives && std::strcmp(argv[1], kImageFlag) != 0) return std::nullopt;
+  about(std::string(argv[4]) + ", in the other program");
+  int fd = std::atoi(argv[2]);
+  if (receives) {
+    write_all(fd, "r");
+    fd = receive_descriptor(fd);
+  }
+  Stream::unpacked(argv[3]).all(fd);
   return 0;
 }
 

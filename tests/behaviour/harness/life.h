@@ -51,9 +51,9 @@ void faces(int) {
 }
 
 // This program, or another, as the image that carries on: argv of an exec with `fd` open in it.
-inline constexpr const char* kImageFlag = "--image";
+enum class From { exec, passing };  // passing: `fd` is the socket over which the connection comes, after an "r" for ready
 struct ImageArguments {
-  ImageArguments(const char* program, int fd, const Stream& rest);
+  ImageArguments(const char* program, int fd, const Stream& rest, From from = From::exec);
   std::string words[5];
   char* argv[6];
 };

@@ -2,7 +2,9 @@
 #include "stream.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -48,6 +50,15 @@ void expect_open(int fd, const Stream& s) {
   pollfd one{.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
   CHECK(::poll(&one, 1, 0) >= 0);
   CHECK_EQ(one.revents, s.receives ? 0 : POLLIN | POLLRDHUP);
+}
+
+// All was read, at both ends.
+void expect_empty(int fd) {
+  int bytes = -1;
+  CHECK_EQ(::ioctl(fd, SIOCOUTQ, &bytes), 0);
+  CHECK_EQ(bytes, 0);
+  CHECK_EQ(::ioctl(fd, FIONREAD, &bytes), 0);
+  CHECK_EQ(bytes, 0);
 }
 
 void await_hang_up(int fd) {
@@ -106,6 +117,7 @@ void Stream::last(int fd) const {
   expect_blocking(fd, blocking);
   tell_peer();
   await_peer();
+  expect_empty(fd);
 }
 
 void Stream::face(int fd, bool writes_first) const {
@@ -116,6 +128,7 @@ void Stream::face(int fd, bool writes_first) const {
   if (sends && !writes_first) put(fd, sent, kPart);
   rounds(fd, *this, kPart, kFirstRounds + kSecondRounds, false);
   await_peer();
+  expect_empty(fd);
   expect_open(fd, *this);
   tell_peer();
   if (sends || receives) expect_end_of_stream(fd);
