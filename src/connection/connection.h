@@ -28,6 +28,8 @@ struct Connection {
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
+  // The file, kept open for calls that sleep on it after the number they were made through was closed or became another's. −1: none was.
+  std::atomic<int> kept;
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
   // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
   static constexpr uint32_t kLateBytes = 512;
@@ -37,6 +39,12 @@ struct Connection {
   Tally tally;
   History data_history, space_history;
 };
+
+// By what number the connection's file is to be had now, for a call that was made through `fd` and has slept.
+inline int standing(const Connection& connection, int fd) {
+  const int kept = connection.kept.load(std::memory_order_acquire);  // SYNC: pairs with the release in keep_open()
+  return kept >= 0 ? kept : fd;
+}
 
 // Set once at start; read-only afterwards.
 struct Behaviour {
@@ -87,7 +95,7 @@ inline bool withholds_reset(const Connection& connection) {
 }
 inline bool settled_on_kernel(const Connection& connection) {
   if (connection.relayed.load(std::memory_order_relaxed)) return true;
-  return !withholds_reset(connection) &&
+  return !withholds_reset(connection) && connection.side->left_end.load(std::memory_order_relaxed) == 0 &&
          connection.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          connection.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          (connection.out->passed.load(std::memory_order_acquire) == 2 || connection.out->stage.load(std::memory_order_relaxed) == Stage::kernel ||

@@ -36,7 +36,9 @@ bool leave_outgoing(Connection& c, int fd, Reason reason) {
 
 // Freezes the ring we read from. Afterwards the peer neither writes to it nor rings.
 void freeze_incoming(Connection& c) {
-  c.in->ask.store(Ask::frozen, memory_order_release);
+  Ask ask = c.in->ask.load(memory_order_relaxed);
+  while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
+  }
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
   for (int i = 0; i < kTries && c.in->writing.load(memory_order_acquire) != 0; ++i) pause_briefly();
@@ -62,6 +64,7 @@ bool leave_incoming(Connection& c, int fd) {
 // What lies unread between the kernel's bytes when a retreat begins. Under read_lock, after the freeze.
 struct Unread {
   Stage stage;           // of the peer's writing
+  bool taken;            // an earlier retreat left it, and the peer puts nothing back
   uint64_t kernel_first; // data bytes in the kernel that come before the ring's
   uint64_t begin, end;   // ring positions
   uint32_t bells;        // to be skipped in the kernel after the ring's bytes
@@ -71,7 +74,13 @@ Unread find_unread(Connection& c, int fd) {
   Side& side = *c.side;
   Locked lock(side.read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
-  Unread found{c.in->stage.load(memory_order_acquire), 0, 0, 0, 0};
+  Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0, 0};
+  if (left_in_ring(c) > 0) {
+    found.kernel_first = side.left_kernel;
+    found.begin = side.head.load(memory_order_relaxed);
+    found.end = side.left_end.load(memory_order_relaxed);
+    return found;
+  }
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if ((flow != Flow::ring && flow != Flow::kernel) || found.stage == Stage::kernel) return found;
   if (flow == Flow::kernel) {
@@ -105,37 +114,59 @@ bool reads_past_us(Reason reason) {
   }
 }
 
-// A relay in the place of a living peer: only of one that our end could be taken for, and only where nobody else has the old socket.
+// A relay takes everything from the old socket: nobody else may have it.
+bool is_only_holder(const Connection& c) { return c.side->holders.load(memory_order_relaxed) <= 1; }
+
+// A relay in the place of a living peer: only of one that our end could be taken for.
 bool may_stand_in(const Connection& c, int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  return c.side->holders.load(memory_order_relaxed) == 1 && sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+  return is_only_holder(c) && sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
          static_cast<long>(peer.uid) == sys::raw(SYS_geteuid) && static_cast<long>(peer.gid) == sys::raw(SYS_getegid);
 }
 
-// The peer puts the ring's bytes back; the last bell has woken it. One that cannot (it shut its writing down, is gone, or had left the ring by
-// itself), or does not, is replaced by a relay.
+// This family still has the ring, and goes on reading there.
+void leave_to_family(Connection& c, const Unread& unread) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  side.left_kernel = unread.kernel_first;
+  side.left_taken = unread.taken;
+  side.head.store(unread.begin, memory_order_relaxed);
+  side.left_end.store(unread.end, memory_order_relaxed);
+}
+
+// Nothing more comes from the peer: what it put back lies in the kernel.
+Unread counted_in_kernel(int fd, Unread unread) {
+  int queued = 0;
+  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  const uint64_t in_kernel = static_cast<uint64_t>(queued);
+  if (in_kernel > unread.kernel_first) unread.begin = min_of(unread.begin + in_kernel - unread.kernel_first, unread.end);
+  unread.kernel_first = in_kernel;
+  unread.taken = true;
+  return unread;
+}
+
+// The peer puts the ring's bytes back; the last bell has woken it. Who cannot (it shut its writing down, is gone, or had left the ring by
+// itself), or does not, is replaced by a relay, or our family reads them where they are.
 // True: by a relay.
 bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (unread.end <= unread.begin) return false;
-  if (unread.stage == Stage::kernel_again) {
-    unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
-    return relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, false});
-  }
-  for (int i = 0; i < kPutbackTries; ++i) {
+  const bool fenced = unread.stage == Stage::kernel_again;
+  bool ended = unread.taken || fenced;
+  for (int i = 0; i < kPutbackTries && !(ended && is_only_holder(c)); ++i) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
     if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
-    if (sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP)) {
-      int queued = 0;
-      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
-      const uint64_t in_kernel = static_cast<uint64_t>(queued);
-      const uint64_t put_back = in_kernel > unread.kernel_first ? in_kernel - unread.kernel_first : 0;
-      return unread.begin + put_back < unread.end &&
-             relayed(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0, false});
-    }
-    pause_briefly();
+    ended = ended || sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
+    if (!ended || !is_only_holder(c)) pause_briefly();  // a parent closes soon what it has a child for
   }
-  return reads_past_us(reason) && may_stand_in(c, fd) && relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, 0, true});
+  if (ended && !unread.taken && !fenced) unread = counted_in_kernel(fd, unread);
+  if (unread.begin >= unread.end) return false;
+  if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+  unread.taken = unread.taken || ended;
+  const bool relay = ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd);
+  if (!relay || !relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended})) return leave_to_family(c, unread), false;
+  c.side->left_end.store(0, memory_order_relaxed);
+  return true;
 }
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
@@ -153,6 +184,17 @@ void settle_end(Connection& c, int fd) {
 }
 
 }  // namespace
+
+bool take_over(const Connection& c, uint64_t begin, uint64_t end, uint64_t& put_back) {
+  c.in->ask.store(kTakenOver, memory_order_release);
+  // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
+  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  const bool over = c.in->writing.load(memory_order_acquire) == 0;
+  // SYNC: ordered by the acquire of `writing`, pairs with leave_frozen_ring().
+  const uint64_t reached = min_of(c.in->demote_at.load(memory_order_relaxed), end);
+  put_back = reached > begin ? reached - begin : 0;
+  return over;
+}
 
 bool chaos_strikes(const Connection& c, uint32_t one_in) {
   if (!behaviour.chaos) return false;
@@ -179,7 +221,7 @@ void make_plain(Connection& c, int fd, Reason reason) {
 bool retreat(Connection& c, int fd, Reason reason) {
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);
-  if (!has_channel(c)) return false;
+  if (!has_channel(c) || c.relayed.load(memory_order_relaxed)) return false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   freeze_incoming(c);
   const Unread unread = find_unread(c, fd);
@@ -188,7 +230,7 @@ bool retreat(Connection& c, int fd, Reason reason) {
   const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
-  readiness_hooks.demoted(c);
+  if (c.side->left_end.load(memory_order_relaxed) == 0) readiness_hooks.demoted(c);  // else a set sees by itself when that is over
   return replaced;
 }
 

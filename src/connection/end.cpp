@@ -133,7 +133,12 @@ long readable_bytes(Connection& c, int fd) {
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0 ? 0 : kernel;  // bells were taken
+  if (flow == Flow::kernel_again || flow == Flow::broken) {
+    if (sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0) return 0;  // bells were taken
+    const uint64_t left = left_in_ring(c), end = c.side->left_end.load(memory_order_relaxed);
+    const uint64_t reached = c.side->left_taken ? 0 : min_of(c.in->demote_at.load(memory_order_relaxed), end);
+    return kernel + static_cast<long>(min_of(left, end - min_of(reached, end)));  // without what is being put back
+  }
   const Stage stage = c.in->stage.load(memory_order_acquire);
   uint64_t bytes = 0;  // in the kernel, without bells
   if (stage == Stage::kernel_again) {

@@ -16,6 +16,15 @@ long account_kernel_bytes(Connection& connection, long got);
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
 uint64_t take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
+// What a retreat left in the ring and can be read there now, unless the peer has put it back meanwhile.
+inline uint64_t left_in_ring(const Connection& connection) {
+  const Side& side = *connection.side;
+  const uint64_t end = side.left_end.load(std::memory_order_relaxed), head = side.head.load(std::memory_order_relaxed);
+  if (end <= head || (!side.left_taken && connection.in->stage.load(std::memory_order_acquire) == Stage::put_back)) return 0;
+  return end - head;
+}
+// From here on the peer puts nothing back. True: it is not in the middle of it; then `put_back` says how many bytes of [begin, end) went through the kernel.
+bool take_over(const Connection& connection, uint64_t begin, uint64_t end, uint64_t& put_back);
 // Takes at most as many bells as are known to be outstanding. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.

@@ -5,11 +5,11 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <linux/membarrier.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
+#include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
 
@@ -94,22 +94,18 @@ constexpr timespec kPause{0, kPauseNs};
 
 // From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on.
 RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
-  c.in->ask.store(kTakenOver, std::memory_order_release);
-  // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
-  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
-  for (int i = 0; i < kTries && c.in->writing.load(std::memory_order_acquire) != 0; ++i) sys::ppoll(nullptr, 0, &kPause, nullptr);
   uint64_t put_back = 0;
-  if (c.in->writing.load(std::memory_order_acquire) != 0 && (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP))) {
+  bool over = take_over(c, plan.begin, plan.end, put_back);
+  for (int i = 0; i < kTries && !over; ++i) {
+    sys::ppoll(nullptr, 0, &kPause, nullptr);
+    over = take_over(c, plan.begin, plan.end, put_back);
+  }
+  if (!over && (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP))) {
     int queued = 0;  // it died in the middle
     sys::raw(SYS_ioctl, original, FIONREAD, &queued);
     const auto in_kernel = static_cast<uint64_t>(queued);
-    put_back = in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0;
-  } else {
-    // SYNC: ordered by the acquire of `writing`, pairs with leave_frozen_ring().
-    const uint64_t reached = c.in->demote_at.load(std::memory_order_relaxed);
-    put_back = reached > plan.begin ? reached - plan.begin : 0;
+    put_back = min_of(in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0, plan.end - plan.begin);
   }
-  put_back = min_of(put_back, plan.end - plan.begin);
   plan.kernel_first += put_back;
   plan.begin += put_back;
   return plan;

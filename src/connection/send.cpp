@@ -139,7 +139,7 @@ long send(Connection& c, int fd, SendRequest request) {
   const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
   BlockingWait waiting(side.send_timeout_ns.load(memory_order_relaxed));
   long done = 0;
-  for (;;) {
+  for (;; fd = standing(c, fd)) {
     bool kernels_own = !has_channel(c);
     long sent = kernels_own ? write_candidate(c, fd, request) : write_channel(c, fd, request);
     const bool passed_on = sent == kPassOn;

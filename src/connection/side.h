@@ -40,6 +40,10 @@ struct alignas(64) Side {
   std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
+  // What a retreat left in the ring and the peer has not put back, for this family to read there.
+  std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
+  uint64_t left_kernel;                   // bytes in the kernel that come first
+  bool left_taken;                        // the peer puts nothing back any more
   bool end_reported;                      // the ECONNRESET of this stream was given out
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
 

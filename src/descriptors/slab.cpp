@@ -106,6 +106,7 @@ Connection* allocate_connection() {
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
+  connection->kept.store(-1);
   connection->copying = 0;
   connection->late_count = 0;
   connection->tally = {};
@@ -152,6 +153,8 @@ void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
       const uint32_t references = in_table(connection);  // threads of the parent that were inside a call do not exist here
       connection.references.store(references);
       connection.tally = {};
+      // Kept for a thread of the parent; a slot that never lived holds 0.
+      if (const int kept = connection.kept.exchange(-1); kept > 0) sys::close(kept);
       if (references > 0) live |= uint64_t{1} << slot;
     }
     slab.inherited.store(true);

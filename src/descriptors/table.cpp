@@ -2,6 +2,7 @@
 #include "descriptors/table.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "descriptors/slab.h"
@@ -47,6 +48,7 @@ void end_connection(Connection& connection) {
   if (!connection.side->upgraded.load()) count_plain(reason_of(connection));
   fold(connection.tally);
   note_closed(connection);
+  if (const int kept = connection.kept.exchange(-1); kept >= 0) sys::close(kept);
   connection.side->holders.fetch_sub(1);
   free_connection(connection);
 }
@@ -81,6 +83,20 @@ uint32_t descriptors_of(const Connection& connection) {
   for (int fd = 0; fd < end_of_use.load(); ++fd)
     if (as_connection(table[fd].load(std::memory_order_relaxed)) == &connection) ++count;
   return count;
+}
+
+constexpr int kKeptBelowLimit = 64;  // far from the numbers that programs expect
+
+// A call of another thread keeps the file that it began with: it may be asleep, and will use its number again.
+void keep_open(Connection& connection, int fd) {
+  if (connection.references.load() <= 1 || connection.kept.load() >= 0) return;
+  if (connection.references.load() <= descriptors_of(connection)) return;
+  rlimit limit{};
+  sys::raw(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+  const long highest = static_cast<long>(min_of<rlim_t>(limit.rlim_cur, kMaxDescriptors));
+  long kept = sys::raw(SYS_fcntl, fd, F_DUPFD_CLOEXEC, highest > 2 * kKeptBelowLimit ? highest - kKeptBelowLimit : highest / 2);
+  int none = -1;
+  if (kept >= 0 && !connection.kept.compare_exchange_strong(none, static_cast<int>(kept), std::memory_order_release)) sys::close(static_cast<int>(kept));
 }
 
 }  // namespace
@@ -143,7 +159,11 @@ void note_duplicate(int from, int to) {
   if (entry != 0 || table[to].load(std::memory_order_relaxed) != 0) put(to, entry);
 }
 
-Closing::Closing(int fd) : fd_(fd), entry_(in_range(fd) ? table[fd].exchange(0, std::memory_order_acq_rel) : 0) {}
+Closing::Closing(int fd) : fd_(fd), entry_(0) {
+  if (!in_range(fd)) return;
+  if (Connection* connection = as_connection(table[fd].load(std::memory_order_relaxed))) keep_open(*connection, fd);
+  entry_ = table[fd].exchange(0, std::memory_order_acq_rel);
+}
 Closing::~Closing() {
   if (entry_) drop_entry(entry_, fd_);
 }

@@ -9,7 +9,6 @@
 #include "check.h"
 #include "io.h"
 #include "life.h"
-#include "role.h"
 
 extern char** environ;
 
@@ -63,8 +62,8 @@ void carry(int fd, const Stream& rest, int kind, const void* data, size_t bytes)
 bool sends(const Cell& cell, bool) { return cell.state != State::half_closed_by_us; }
 
 constexpr Life kPassing[] = {
-    {"SCM_RIGHTS of it to an aware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::aware); }},
-    {"SCM_RIGHTS of it to an unaware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::unaware); }},
+    {"SCM_RIGHTS of it to an aware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::aware); }, nullptr, true},
+    {"SCM_RIGHTS of it to an unaware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::unaware); }, nullptr, true},
     {"SCM_RIGHTS of it to oneself",
      [](int fd, const Stream& rest) {
        int pair[2];
@@ -102,12 +101,12 @@ constexpr Life kPassing[] = {
        CHECK_EQ(::send(fd, "!", 1, MSG_OOB), 1);
        set_blocking(fd, rest.blocking);
        rest.carry_on(fd, {});
-       rest.second(fd);
-       tell_peer();  // last(), but that the urgent byte still counts as queued
-       await_peer();
+       rest.second(fd), rest.last(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     sends},
+     sends,
+     false,
+     true},
 };
 
 BEHAVIOUR{.name = "passed_at_the_server",

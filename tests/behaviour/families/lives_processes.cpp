@@ -143,19 +143,19 @@ void in_an_image(int fd, const Stream& rest, const char* program, Library librar
 
 constexpr Life kExecuted[] = {
     {"exec of an aware image",
-     [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::kept); }},
+     [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::kept); }, nullptr, true},
     {"exec of an unaware image",
-     [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::wiped); }},
+     [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::wiped); }, nullptr, true},
     {"exec of a static image",
-     [](int fd, const Stream& rest) { in_an_image(fd, rest, SHUNT_STATIC_IMAGE, Library::kept); }},
+     [](int fd, const Stream& rest) { in_an_image(fd, rest, SHUNT_STATIC_IMAGE, Library::kept); }, nullptr, true},
     {"exec of a program that leaves it alone",
      [](int fd, const Stream& rest) {
        join_child(in_child([] { ::execl("/bin/true", "true", static_cast<char*>(nullptr)); }));
        rest.all(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     // docs/limits.md: while two processes have it, unread bytes come when the sender acts.
-     [](const Cell& cell, bool at_client) { return cell.peer_waits || !has_input(cell, at_client); }},
+     nullptr,
+     true},
     {"vfork, close, dup, exec",
      [](int fd, const Stream& rest) {
        ImageArguments arguments(kThisProgram, kHigh, rest);
@@ -169,7 +169,9 @@ constexpr Life kExecuted[] = {
        CHECK_ERRNO(::fcntl(kHigh, F_GETFD), EBADF);
        CHECK_EQ(::close(fd), 0);
        join_child(child);
-     }},
+     },
+     nullptr,
+     true},
     {"posix_spawn with file actions",
      [](int fd, const Stream& rest) {
        ImageArguments arguments(kThisProgram, kHigh, rest);
@@ -182,13 +184,17 @@ constexpr Life kExecuted[] = {
        ::posix_spawn_file_actions_destroy(&actions);
        CHECK_EQ(::close(fd), 0);
        join_child(child);
-     }},
+     },
+     nullptr,
+     true},
     {"system",
      [](int fd, const Stream& rest) {
        CHECK_EQ(std::system("exit 0"), 0);
        rest.all(fd);
        CHECK_EQ(::close(fd), 0);
-     }},
+     },
+     nullptr,
+     true},
     {"popen",
      [](int fd, const Stream& rest) {
        std::FILE* pipe = ::popen("exit 0", "r");
@@ -197,7 +203,9 @@ constexpr Life kExecuted[] = {
        CHECK_EQ(::pclose(pipe), 0);
        rest.second(fd), rest.last(fd);
        CHECK_EQ(::close(fd), 0);
-     }},
+     },
+     nullptr,
+     true},
 };
 
 BEHAVIOUR{.name = "executed_at_the_server",

@@ -28,15 +28,17 @@ class Sleeper {
   explicit Sleeper(std::function<void()> call) : thread_([this, call = std::move(call)] {
       id_ = static_cast<int>(::syscall(SYS_gettid));
       call();
+      over_ = true;
     }) {
     while (id_ == 0) sleep_ms(1);
-    await_sleeping(id_);
+    while (!over_ && !is_sleeping(id_)) sleep_ms(1);  // under chaos a full stream may have room again
   }
   void join() { thread_.join(); }
   void kill(int signal) { ::pthread_kill(thread_.native_handle(), signal); }
 
  private:
   std::atomic<int> id_ = 0;
+  std::atomic<bool> over_ = false;
   std::thread thread_;
 };
 

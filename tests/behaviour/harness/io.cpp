@@ -192,13 +192,16 @@ void join_child(int pid) {
   CHECK_EQ(status, 0);
 }
 
+bool is_sleeping(int thread_id) {
+  std::string text;
+  std::getline(std::ifstream("/proc/self/task/" + std::to_string(thread_id) + "/stat"), text);
+  const size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0;
+}
+
 void await_sleeping(int thread_id) {
-  const std::string path = "/proc/self/task/" + std::to_string(thread_id) + "/stat";
   for (int tries = 0; tries < 5000; ++tries) {
-    std::string text;
-    std::getline(std::ifstream(path), text);
-    const size_t name_end = text.rfind(')');
-    if (name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0) return;
+    if (is_sleeping(thread_id)) return;
     sleep_ms(1);
   }
   CHECK(false && "the thread did not fall asleep");

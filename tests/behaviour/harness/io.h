@@ -42,5 +42,6 @@ double now_ms();                                  // monotonic
 double cpu_ms();                                  // user and system time of this process
 int in_child(const std::function<void()>& body);  // fork; returns the child's pid; the child ends after `body`
 void join_child(int pid);                         // the child must have ended with 0
+bool is_sleeping(int thread_id);                   // in the kernel
 void await_sleeping(int thread_id);               // until that thread of this process sleeps in the kernel
 }  // namespace shunt::behaviour

@@ -77,6 +77,7 @@ int another() { return current_end() == End::client ? connect_another() : accept
 void hold(const Life& life, const Cell& cell) {
   const int fd = another();
   Stream rest = prepared(fd, cell, true);
+  rest.urgent = life.urgent;
   rest.blocking = cell.blocking;
   if (!cell.blocking) set_blocking(fd, false);
   if (cell.peer_waits) sleep_ms(kFallAsleepMs);
@@ -84,9 +85,11 @@ void hold(const Life& life, const Cell& cell) {
   await_peer();
 }
 
-void face(const Cell& cell) {
+void face(const Life& life, const Cell& cell) {
   const int fd = another();
-  prepared(fd, cell, false).face(fd, cell.state == State::full_in);
+  Stream stream = prepared(fd, cell, false);
+  stream.urgent = life.urgent;
+  stream.face(fd, cell.state == State::full_in);
   CHECK_EQ(::close(fd), 0);
   tell_peer();
 }
@@ -99,6 +102,7 @@ void visit_all(std::span<const Life> lives, bool at_client, Visit visit) {
         for (const bool peer_waits : {false, true}) {
           const Cell cell{state, blocking, peer_waits};
           if (peer_waits && !peer_may_wait(state)) continue;
+          if (life.sparse && blocking == peer_waits) continue;
           if (life.fits != nullptr && !life.fits(cell, at_client)) continue;
           about(row_of(life, cell));
           visit(life, cell);
@@ -131,7 +135,7 @@ bool has_input(const Cell& cell, bool at_client) {
 void hold_all(std::span<const Life> lives) { visit_all(lives, current_end() == End::client, hold); }
 
 void face_all(std::span<const Life> lives) {
-  visit_all(lives, current_end() != End::client, [](const Life&, const Cell& cell) { face(cell); });
+  visit_all(lives, current_end() != End::client, face);
 }
 
 ImageArguments::ImageArguments(const char* program, int fd, const Stream& rest, From from)

@@ -35,6 +35,8 @@ struct Life {
   // Lives with `fd`, which it owns, and has the rest of the stream carried out; closes what it has.
   void (*live)(int fd, const Stream& rest);
   bool (*fits)(const Cell& cell, bool at_client) = nullptr;  // null: every cell
+  bool sparse = false;  // starts programs: half of the cells
+  bool urgent = false;  // an urgent byte is sent, which nobody reads
 };
 
 void hold_all(std::span<const Life> lives);

@@ -117,7 +117,7 @@ void Stream::last(int fd) const {
   expect_blocking(fd, blocking);
   tell_peer();
   await_peer();
-  expect_empty(fd);
+  if (!urgent) expect_empty(fd);
 }
 
 void Stream::face(int fd, bool writes_first) const {
@@ -128,7 +128,7 @@ void Stream::face(int fd, bool writes_first) const {
   if (sends && !writes_first) put(fd, sent, kPart);
   rounds(fd, *this, kPart, kFirstRounds + kSecondRounds, false);
   await_peer();
-  expect_empty(fd);
+  if (!urgent) expect_empty(fd);
   expect_open(fd, *this);
   tell_peer();
   if (sends || receives) expect_end_of_stream(fd);

@@ -14,6 +14,7 @@ struct Stream {
   uint64_t peer_sent = 0;
   bool sends = true, receives = true;  // false: shut down, by this end or by the other
   bool blocking = true;                // O_NONBLOCK is checked against it
+  bool urgent = false;                 // an urgent byte counts as queued for ever
   bool peer_waits = false;             // the peer is in a blocking call; else it makes none before it is told to
 
   // The holder's part, in this order, each once; they may be in different processes. Closing is the caller's.
