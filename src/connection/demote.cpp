@@ -21,7 +21,8 @@ ReadinessHooks readiness_hooks;
 namespace {
 
 constexpr int kTries = 2000;            // of kPauseNs: how long a retreat waits for a peer that does not move
-constexpr int kPutbackTries = 1000;
+constexpr uint64_t kPutbackUs = 100'000;  // how long a living peer has to put bytes back
+constexpr uint64_t kStuckUs = 10'000;     // and to go on with it: the kernel's buffer may be full
 constexpr long kPauseNs = 100'000;
 
 void pause_briefly() {
@@ -153,11 +154,17 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (unread.end <= unread.begin) return false;
   const bool fenced = unread.stage == Stage::kernel_again;
   bool ended = unread.taken || fenced;
-  for (int i = 0; i < kPutbackTries && !(ended && is_only_holder(c)); ++i) {
+  const auto microseconds_since = [](uint64_t begin) { return (cycles() - begin) / patience.cycles_per_us(); };
+  const uint64_t begin = cycles();
+  uint64_t moved_at = begin, reached = 0;
+  while (!(ended && is_only_holder(c)) && microseconds_since(begin) < kPutbackUs) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
     if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
     ended = ended || sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
-    if (!ended || !is_only_holder(c)) pause_briefly();  // a parent closes soon what it has a child for
+    if (ended && is_only_holder(c)) break;
+    if (const uint64_t now_at = c.in->demote_at.load(memory_order_relaxed); now_at != reached) reached = now_at, moved_at = cycles();
+    if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
+    pause_briefly();  // a parent closes soon what it has a child for
   }
   if (ended && !unread.taken && !fenced) unread = counted_in_kernel(fd, unread);
   if (unread.begin >= unread.end) return false;
