@@ -18,14 +18,20 @@ namespace {
 
 constexpr size_t kBuffer = 32768;
 
-// What the program can have at once is there. Only the relay sets it, in memory that it shares with the program.
+// Of the relay alone: where to say that what the program can have at once is there. Once: then the program goes on, and the memory may be another
+// connection's.
 std::atomic<bool>* delivered = nullptr;
+
+void say_delivered() {
+  if (delivered) delivered->store(true, std::memory_order_release);
+  delivered = nullptr;
+}
 
 bool send_all(int fd, const uint8_t* data, size_t bytes) {
   while (bytes > 0) {
     const long sent = sys::send(fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -EAGAIN) {
-      delivered->store(true, std::memory_order_release);
+      say_delivered();
       pollfd item{fd, POLLOUT, 0};
       sys::ppoll(&item, 1, nullptr, nullptr);
     } else if (sent == -EINTR) {
@@ -127,12 +133,12 @@ RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
   bool inward = true, outward = true;
   while (inward || outward) {
     pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {ours, static_cast<short>(outward ? POLLIN : 0), 0}};
-    if (sys::poll_now(original, POLLIN) == 0) delivered->store(true, std::memory_order_release);
+    if (sys::poll_now(original, POLLIN) == 0) say_delivered();
     if (sys::ppoll(items, 2, nullptr, nullptr) < 0) continue;
     if (!outward && (items[1].revents & (POLLHUP | POLLERR))) break;  // nobody is left to bring anything to
     if (items[0].revents) inward = pump(original, ours);
     if (outward && items[1].revents) outward = pump(ours, original);
-    delivered->store(true, std::memory_order_release);
+    if (!inward) say_delivered();
   }
   sys::raw(SYS_exit_group, 0);
   __builtin_unreachable();
