@@ -45,24 +45,7 @@ void freeze_incoming(Connection& c) {
   for (int i = 0; i < kTries && c.in->writing.load(memory_order_acquire) != 0; ++i) pause_briefly();
 }
 
-// Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
-bool leave_incoming(Connection& c, int fd) {
-  Side& side = *c.side;
-  Locked lock(side.read_lock);
-  if (lock.nested()) return true;
-  advance_incoming(c, fd);
-  const Flow flow = side.in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
-  // The freeze makes the count final, and every counted bell has been sent.
-  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  for (int takes = 0; flow == Flow::ring && takes < kMostBellTakes; ++takes)
-    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
-  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
-  return true;
-}
-
-// What lies unread between the kernel's bytes when a retreat begins. Under read_lock, after the freeze.
+// What lies unread between the kernel's bytes when a direction is left. Under read_lock, after the freeze.
 struct Unread {
   Stage stage;           // of the peer's writing
   bool taken;            // an earlier retreat left it, and the peer puts nothing back
@@ -73,8 +56,6 @@ struct Unread {
 
 Unread find_unread(Connection& c, int fd) {
   Side& side = *c.side;
-  Locked lock(side.read_lock);
-  if (!lock.nested()) advance_incoming(c, fd);
   Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0, 0};
   if (left_in_ring(c) > 0) {
     found.kernel_first = side.left_kernel;
@@ -89,9 +70,27 @@ Unread find_unread(Connection& c, int fd) {
     found.kernel_first = total > received ? total - received : 0;
   }
   found.begin = side.head.load(memory_order_relaxed);
-  found.end = refresh_tail(c, fd, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
+  found.end = refresh_tail(c, fd, false) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
   if (found.stage == Stage::kernel_again) found.end = min_of(found.end, c.in->demote_at.load(memory_order_relaxed));
   return found;
+}
+
+// Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
+bool leave_incoming(Connection& c, int fd, Unread& unread) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  if (lock.nested()) return true;
+  advance_incoming(c, fd);
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
+  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  // The freeze makes the count final, and every counted bell has been sent.
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  for (int takes = 0; flow == Flow::ring && takes < kMostBellTakes; ++takes)
+    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
+  unread = find_unread(c, fd);
+  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+  return true;
 }
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan) {
@@ -231,9 +230,9 @@ bool retreat(Connection& c, int fd, Reason reason) {
   if (!has_channel(c) || c.relayed.load(memory_order_relaxed)) return false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   freeze_incoming(c);
-  const Unread unread = find_unread(c, fd);
+  Unread unread{};
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
+  for (int i = 0; i < kTries && !leave_incoming(c, fd, unread); ++i) pause_briefly();
   const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);

@@ -82,7 +82,7 @@ void fail(const char* file, int line, const std::string& what) {
 
 void about(const std::string& text) {
   row = text;
-  if (std::getenv("SHUNT_TEST_ROWS") != nullptr) std::fprintf(stderr, "%d: %.0f %s\n", ::getpid(), now_ms(), row.c_str());
+  if (std::getenv("SHUNT_TEST_ROWS") != nullptr) std::fprintf(stderr, "%d: %s\n", ::getpid(), row.c_str());
 }
 
 std::string current_row() { return row; }
