@@ -1,6 +1,4 @@
 // Lives of a descriptor within one process: duplicates, numbers, limits, streams around it.
-#include "life.h"
-
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,6 +8,7 @@
 #include "behaviour.h"
 #include "check.h"
 #include "io.h"
+#include "life.h"
 
 namespace shunt::behaviour {
 namespace {
@@ -50,7 +49,8 @@ constexpr Life kInOneProcess[] = {
     {"dup2", [](int fd, const Stream& rest) { by_duplicate(fd, ::dup2(fd, kHigh), rest); }},
     {"dup3", [](int fd, const Stream& rest) { by_duplicate(fd, ::dup3(fd, kHigh, O_CLOEXEC), rest); }},
     {"F_DUPFD", [](int fd, const Stream& rest) { by_duplicate(fd, ::fcntl(fd, F_DUPFD, kHigh), rest); }},
-    {"F_DUPFD_CLOEXEC", [](int fd, const Stream& rest) { by_duplicate(fd, ::fcntl(fd, F_DUPFD_CLOEXEC, kHigh), rest); }},
+    {"F_DUPFD_CLOEXEC",
+     [](int fd, const Stream& rest) { by_duplicate(fd, ::fcntl(fd, F_DUPFD_CLOEXEC, kHigh), rest); }},
     {"close of a duplicate",
      [](int fd, const Stream& rest) {
        const int other = ::dup(fd);

@@ -62,8 +62,10 @@ void carry(int fd, const Stream& rest, int kind, const void* data, size_t bytes)
 bool sends(const Cell& cell, bool) { return cell.state != State::half_closed_by_us; }
 
 constexpr Life kPassing[] = {
-    {"SCM_RIGHTS of it to an aware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::aware); }, nullptr, true},
-    {"SCM_RIGHTS of it to an unaware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::unaware); }, nullptr, true},
+    {"SCM_RIGHTS of it to an aware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::aware); },
+     nullptr, true},
+    {"SCM_RIGHTS of it to an unaware program", [](int fd, const Stream& rest) { pass_on(fd, rest, Receiver::unaware); },
+     nullptr, true},
     {"SCM_RIGHTS of it to oneself",
      [](int fd, const Stream& rest) {
        int pair[2];
@@ -104,9 +106,7 @@ constexpr Life kPassing[] = {
        rest.second(fd), rest.last(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     sends,
-     false,
-     true},
+     sends, false, true},
 };
 
 BEHAVIOUR{.name = "passed_at_the_server",

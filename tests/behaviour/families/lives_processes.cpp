@@ -141,8 +141,8 @@ void in_an_image(int fd, const Stream& rest, const char* program, Library librar
 }
 
 constexpr Life kExecuted[] = {
-    {"exec of an aware image",
-     [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::kept); }, nullptr, true},
+    {"exec of an aware image", [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::kept); },
+     nullptr, true},
     {"exec of an unaware image",
      [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::wiped); }, nullptr, true},
     {"exec of a static image",
@@ -153,8 +153,7 @@ constexpr Life kExecuted[] = {
        rest.all(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     nullptr,
-     true},
+     nullptr, true},
     {"vfork, close, dup, exec",
      [](int fd, const Stream& rest) {
        ImageArguments arguments(kThisProgram, kHigh, rest);
@@ -169,8 +168,7 @@ constexpr Life kExecuted[] = {
        CHECK_EQ(::close(fd), 0);
        join_child(child);
      },
-     nullptr,
-     true},
+     nullptr, true},
     {"posix_spawn with file actions",
      [](int fd, const Stream& rest) {
        ImageArguments arguments(kThisProgram, kHigh, rest);
@@ -184,16 +182,14 @@ constexpr Life kExecuted[] = {
        CHECK_EQ(::close(fd), 0);
        join_child(child);
      },
-     nullptr,
-     true},
+     nullptr, true},
     {"system",
      [](int fd, const Stream& rest) {
        CHECK_EQ(std::system("exit 0"), 0);
        rest.all(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     nullptr,
-     true},
+     nullptr, true},
     {"popen",
      [](int fd, const Stream& rest) {
        std::FILE* pipe = ::popen("exit 0", "r");
@@ -203,8 +199,7 @@ constexpr Life kExecuted[] = {
        rest.second(fd), rest.last(fd);
        CHECK_EQ(::close(fd), 0);
      },
-     nullptr,
-     true},
+     nullptr, true},
 };
 
 BEHAVIOUR{.name = "executed_at_the_server",

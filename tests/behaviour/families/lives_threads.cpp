@@ -25,11 +25,12 @@ namespace {
 // Runs a call that falls asleep.
 class Sleeper {
  public:
-  explicit Sleeper(std::function<void()> call) : thread_([this, call = std::move(call)] {
-      id_ = static_cast<int>(::syscall(SYS_gettid));
-      call();
-      over_ = true;
-    }) {
+  explicit Sleeper(std::function<void()> call)
+      : thread_([this, call = std::move(call)] {
+          id_ = static_cast<int>(::syscall(SYS_gettid));
+          call();
+          over_ = true;
+        }) {
     while (id_ == 0) sleep_ms(1);
     while (!over_ && !is_sleeping(id_)) sleep_ms(1);  // under chaos a full stream may have room again
   }
@@ -152,7 +153,8 @@ void evict_all(int) {
   count_signal(SIGUSR1, 0);
   for (const Strike how : {Strike::close, Strike::reuse_by_a_file, Strike::file_over}) {
     for (const int peer_ends : {0, 1}) {
-      about("reader, way " + std::to_string(static_cast<int>(how)) + (peer_ends ? ", the peer closes" : ", the peer writes"));
+      about("reader, way " + std::to_string(static_cast<int>(how)) +
+            (peer_ends ? ", the peer closes" : ", the peer writes"));
       const int fd = accept_another();
       std::string got;
       Sleeper reader([&] { got = read_some(fd, 10); });

@@ -15,11 +15,12 @@
 namespace shunt::behaviour {
 namespace {
 
-constexpr State kStates[] = {State::kernel,   State::upgrading,         State::empty,
-                             State::unread_in, State::unread_out,       State::full_in,
-                             State::full_out, State::half_closed_by_us, State::half_closed_by_peer};
-constexpr const char* kStateNames[] = {"kernel",  "upgrading", "empty",             "unread in",          "unread out",
-                                       "full in", "full out",  "half closed by us", "half closed by peer"};
+constexpr State kStates[] = {State::kernel,    State::upgrading,         State::empty,
+                             State::unread_in, State::unread_out,        State::full_in,
+                             State::full_out,  State::half_closed_by_us, State::half_closed_by_peer};
+constexpr const char* kStateNames[] = {"kernel",    "upgrading",         "empty",
+                                       "unread in", "unread out",        "full in",
+                                       "full out",  "half closed by us", "half closed by peer"};
 constexpr const char* kImageFlag = "--image";
 constexpr const char* kReceiverFlag = "--receiver";
 constexpr uint64_t kUnread = 5000, kOffer = 10;
@@ -28,7 +29,8 @@ constexpr int kFallAsleepMs = 2;
 
 std::string row_of(const Life& life, const Cell& cell) {
   return std::string(life.name) + ", " + kStateNames[static_cast<int>(cell.state)] +
-         (cell.blocking ? ", blocking" : ", non-blocking") + (cell.peer_waits ? ", peer in a call" : ", peer in no call");
+         (cell.blocking ? ", blocking" : ", non-blocking") +
+         (cell.peer_waits ? ", peer in a call" : ", peer in no call");
 }
 
 // A peer that has something to read is in no call that would not end at once.
@@ -134,12 +136,11 @@ bool has_input(const Cell& cell, bool at_client) {
 
 void hold_all(std::span<const Life> lives) { visit_all(lives, current_end() == End::client, hold); }
 
-void face_all(std::span<const Life> lives) {
-  visit_all(lives, current_end() != End::client, face);
-}
+void face_all(std::span<const Life> lives) { visit_all(lives, current_end() != End::client, face); }
 
 ImageArguments::ImageArguments(const char* program, int fd, const Stream& rest, From from)
-    : words{program, from == From::exec ? kImageFlag : kReceiverFlag, std::to_string(fd), rest.packed(), current_row()}, argv{} {
+    : words{program, from == From::exec ? kImageFlag : kReceiverFlag, std::to_string(fd), rest.packed(), current_row()},
+      argv{} {
   for (size_t i = 0; i < std::size(words); ++i) argv[i] = words[i].data();
 }
 

@@ -35,8 +35,8 @@ struct Life {
   // Lives with `fd`, which it owns, and has the rest of the stream carried out; closes what it has.
   void (*live)(int fd, const Stream& rest);
   bool (*fits)(const Cell& cell, bool at_client) = nullptr;  // null: every cell
-  bool sparse = false;  // starts programs: half of the cells
-  bool urgent = false;  // an urgent byte is sent, which nobody reads
+  bool sparse = false;                                       // starts programs: half of the cells
+  bool urgent = false;                                       // an urgent byte is sent, which nobody reads
 };
 
 void hold_all(std::span<const Life> lives);
@@ -53,7 +53,10 @@ void faces(int) {
 }
 
 // This program, or another, as the image that carries on: argv of an exec with `fd` open in it.
-enum class From { exec, passing };  // passing: `fd` is the socket over which the connection comes, after an "r" for ready
+enum class From {
+  exec,
+  passing
+};  // passing: `fd` is the socket over which the connection comes, after an "r" for ready
 struct ImageArguments {
   ImageArguments(const char* program, int fd, const Stream& rest, From from = From::exec);
   std::string words[5];

@@ -17,10 +17,10 @@
 namespace shunt::behaviour {
 namespace {
 
-constexpr uint64_t kRound = 100;   // of the rounds that follow
+constexpr uint64_t kRound = 100;  // of the rounds that follow
 constexpr int kFirstRounds = 2, kSecondRounds = 2;
 constexpr size_t kWrite = 700, kRead = 1100;
-constexpr size_t kBulk = 65536;    // of what filled a buffer
+constexpr size_t kBulk = 65536;  // of what filled a buffer
 
 void await(int fd, short events) {
   pollfd one{.fd = fd, .events = events, .revents = 0};
