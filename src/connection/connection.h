@@ -30,6 +30,8 @@ struct Connection {
   std::atomic<bool> sets_want_space;  // some registration asks for writability
   // The file, kept open for calls that sleep on it after the number they were made through was closed or became another's. −1: none was.
   std::atomic<int> kept;
+  static constexpr int kSleepers = 4;
+  std::atomic<uint32_t> sleepers[kSleepers];  // ids of threads asleep in a read or write; one that was cancelled or jumped out stays here
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
   // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
   static constexpr uint32_t kLateBytes = 512;

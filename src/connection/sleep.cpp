@@ -23,6 +23,28 @@ uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * kSecond + static_cast<uint64_t>(now.tv_nsec);
 }
 
+// This thread's place among those for whom the file is kept open. More than there are places go without.
+class Place {
+ public:
+  explicit Place(Connection& c) {
+    const uint32_t me = thread_id();
+    for (std::atomic<uint32_t>& place : c.sleepers) {
+      uint32_t free = 0;
+      if (place.load(std::memory_order_relaxed) != me && !place.compare_exchange_strong(free, me)) continue;
+      taken_ = &place;
+      return;
+    }
+  }
+  ~Place() {
+    if (taken_) taken_->store(0, std::memory_order_relaxed);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+
+ private:
+  std::atomic<uint32_t>* taken_ = nullptr;
+};
+
 }  // namespace
 
 bool BlockingWait::timed_out() {
@@ -74,6 +96,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   if (watch_.interrupted()) return -EINTR;
   if (timed_out()) return -EAGAIN;
 
+  const Place place(c);
   const Armed armed = arm(c, fd, events);
   long result = 0;
   const bool ready = look(c, fd) & (events | POLLERR | POLLHUP);

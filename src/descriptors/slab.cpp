@@ -107,6 +107,7 @@ Connection* allocate_connection() {
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
   connection->kept.store(-1);
+  for (std::atomic<uint32_t>& sleeper : connection->sleepers) sleeper.store(0);
   connection->copying = 0;
   connection->late_count = 0;
   connection->tally = {};
@@ -155,6 +156,7 @@ void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
       connection.tally = {};
       // Kept for a thread of the parent; a slot that never lived holds 0.
       if (const int kept = connection.kept.exchange(-1); kept > 0) sys::close(kept);
+      for (std::atomic<uint32_t>& sleeper : connection.sleepers) sleeper.store(0);
       if (references > 0) live |= uint64_t{1} << slot;
     }
     slab.inherited.store(true);

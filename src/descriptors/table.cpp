@@ -87,10 +87,16 @@ uint32_t descriptors_of(const Connection& connection) {
 
 constexpr int kKeptBelowLimit = 64;  // far from the numbers that programs expect
 
-// A call of another thread keeps the file that it began with: it may be asleep, and will use its number again.
+// Another thread sleeps in a call. One that was cancelled has gone without a word, and one that jumped out of the call may be the caller.
+bool somebody_sleeps(const Connection& connection) {
+  for (const std::atomic<uint32_t>& sleeper : connection.sleepers)
+    if (const uint32_t id = sleeper.load(); id != 0 && id != thread_id() && sys::raw(SYS_tkill, id, 0) == 0) return true;
+  return false;
+}
+
+// A call of another thread keeps the file that it began with: it is asleep, and will use its number again.
 void keep_open(Connection& connection, int fd) {
-  if (connection.references.load() <= 1 || connection.kept.load() >= 0) return;
-  if (connection.references.load() <= descriptors_of(connection)) return;
+  if (connection.references.load() <= 1 || connection.kept.load() >= 0 || !somebody_sleeps(connection)) return;
   rlimit limit{};
   sys::raw(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
   const long highest = static_cast<long>(min_of<rlim_t>(limit.rlim_cur, kMaxDescriptors));

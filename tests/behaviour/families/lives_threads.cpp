@@ -213,6 +213,37 @@ void be_evicted(int) {
   }
 }
 
+// A thread that is gone keeps nothing open.
+BEHAVIOUR{.name = "a_cancelled_reader_keeps_nothing",
+          .server =
+              [](int fd) {
+                pthread_t thread{};
+                std::atomic<int> id = 0;
+                struct Call {
+                  int fd;
+                  std::atomic<int>* id;
+                } call{fd, &id};
+                const auto read_one = [](void* argument) -> void* {
+                  const auto* one = static_cast<Call*>(argument);
+                  *one->id = static_cast<int>(::syscall(SYS_gettid));
+                  char byte = 0;
+                  (void)!::read(one->fd, &byte, 1);
+                  return nullptr;
+                };
+                CHECK_EQ(::pthread_create(&thread, nullptr, read_one, &call), 0);
+                while (id == 0) sleep_ms(1);
+                await_sleeping(id);
+                CHECK_EQ(::pthread_cancel(thread), 0);
+                CHECK_EQ(::pthread_join(thread, nullptr), 0);
+                CHECK_EQ(::close(fd), 0);
+                ::close(accept_another());
+              },
+          .client =
+              [](int fd) {
+                expect_end_of_stream(fd);
+                expect_end_of_stream(connect_another());
+              }};
+
 BEHAVIOUR{.name = "the_only_descriptor_is_taken_away", .server = evict_all, .client = be_evicted};
 BEHAVIOUR{.name = "the_only_descriptor_is_taken_away_before_any_upgrade",
           .server = evict_all,
