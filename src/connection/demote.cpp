@@ -129,6 +129,7 @@ bool may_stand_in(const Connection& c, int fd) {
 void leave_to_family(Connection& c, const Unread& unread) {
   Side& side = *c.side;
   Locked lock(side.read_lock);
+  if (side.left_end.load(memory_order_relaxed) != 0) return;  // an earlier retreat did, and they may be reading
   side.left_kernel = unread.kernel_first;
   side.left_taken = unread.taken;
   side.head.store(unread.begin, memory_order_relaxed);

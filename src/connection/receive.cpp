@@ -127,7 +127,13 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   const uint64_t begin = side.head.load(memory_order_relaxed), end = side.left_end.load(memory_order_relaxed);
   if (!side.left_taken) {
     uint64_t put_back = 0;
-    if (!take_over(c, begin, end, put_back)) return -EAGAIN;  // it is just putting them back
+    if (!take_over(c, begin, end, put_back)) {
+      if (!(sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP))) return -EAGAIN;  // it is just putting them back
+      int queued = 0;  // it died in the middle
+      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+      const auto in_kernel = static_cast<uint64_t>(queued);
+      put_back = min_of(in_kernel > side.left_kernel ? in_kernel - side.left_kernel : 0, end - begin);
+    }
     if (left_in_ring(c) == 0) return kTryAgain;
     side.left_kernel += put_back;
     side.head.store(begin + put_back, memory_order_relaxed);
