@@ -43,7 +43,7 @@ void change_holders(int by) {
 
 void retreat_if_ours(int fd, Reason reason) {
   if (!is_connection(fd)) return;
-  if (Pin connection{fd}) retreat(*connection, fd, reason);
+  if (Pin connection{fd}) leave_ring(*connection, fd, reason);
 }
 
 // Descriptors that a file action has named, ever: libc's actions cannot be read back.
@@ -70,7 +70,7 @@ bool exec_must_fail(const char* path) {
 
 void before_spawn() {
   for_each_open([](int fd, Connection& connection, long flags) {
-    if (!(flags & FD_CLOEXEC)) retreat(connection, fd, Reason::exec_inherited);
+    if (!(flags & FD_CLOEXEC)) leave_ring(connection, fd, Reason::exec_inherited);
   });
 }
 

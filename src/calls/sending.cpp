@@ -36,7 +36,7 @@ long write_vector(int fd, const iovec* parts, int count, int flags) {
 void before_passing_one(int fd) {
   spoil(fd, Reason::passed_descriptor);
   if (!is_connection(fd)) return;
-  if (Pin connection{fd}) retreat(*connection, fd, Reason::passed_descriptor);
+  if (Pin connection{fd}) leave_ring(*connection, fd, Reason::passed_descriptor);
 }
 
 }  // namespace

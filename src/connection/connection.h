@@ -30,6 +30,7 @@ struct Connection {
   std::atomic<bool> shared_over_fork; // the slot is retired on close
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
+  std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
   // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
   static constexpr uint32_t kLateBytes = 512;
   volatile uint64_t copying;       // bytes that the interrupted copy will publish; 0: none is under way
@@ -98,11 +99,12 @@ inline bool withholds_reset(const Connection& connection) {
   return connection.side->reset_taken && !connection.side->end_reported;
 }
 inline bool settled_on_kernel(const Connection& connection) {
-  return !withholds_reset(connection) &&
+  if (connection.relayed.load(std::memory_order_relaxed)) return true;
+  return !withholds_reset(connection) && connection.side->left_end.load(std::memory_order_relaxed) == 0 &&
          connection.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          connection.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
          (connection.out->passed.load(std::memory_order_acquire) == 2 || connection.out->stage.load(std::memory_order_relaxed) == Stage::kernel ||
-          connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen);
+          is_frozen(connection.out->ask.load(std::memory_order_relaxed)));
 }
 // Whether a peer that the kernel lately called alive may be taken to be so still. Not by somebody who has been told of
 // its end by an edge: it is told once.

@@ -8,6 +8,7 @@
 #include "connection/relay.h"
 #include "observe/report.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -21,7 +22,8 @@ ReadinessHooks readiness_hooks;
 namespace {
 
 constexpr int kTries = 2000;            // of kPauseNs: how long a retreat waits for a peer that does not move
-constexpr int kPutbackTries = 1000;
+constexpr uint64_t kPutbackUs = 100'000;  // how long a living peer has to put bytes back
+constexpr uint64_t kStuckUs = 10'000;     // and to go on with it: the kernel's buffer may be full
 constexpr long kPauseNs = 100'000;
 
 void pause_briefly() {
@@ -41,34 +43,18 @@ void freeze_incoming(Connection& c) {
     Locked lock(c.side->read_lock);
     c.side->leaving = true;
   }
-  c.in->ask.store(Ask::frozen, memory_order_release);
+  Ask ask = c.in->ask.load(memory_order_relaxed);
+  while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
+  }
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
   for (int i = 0; i < kTries && c.in->writing.load(memory_order_acquire) != 0; ++i) pause_briefly();
 }
 
-// Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
-bool leave_incoming(Connection& c, int fd) {
-  Side& side = *c.side;
-  Locked lock(side.read_lock);
-  if (lock.nested()) return true;
-  advance_incoming(c, fd);
-  const Flow flow = side.in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
-  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
-  // the kernel, so its bells come first, although we have not passed it.
-  const bool rings = flow == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
-  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
-    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
-  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
-  return true;
-}
-
-// What lies unread between the kernel's bytes when a retreat begins. Under read_lock, after the freeze.
+// What lies unread between the kernel's bytes when a direction is left. Under read_lock, after the freeze.
 struct Unread {
   Stage stage;           // of the peer's writing
+  bool taken;            // an earlier retreat left it, and the peer puts nothing back
   uint64_t kernel_first; // data bytes in the kernel that come before the ring's
   uint64_t begin, end;   // ring positions
   uint32_t bells;        // to be skipped in the kernel after the ring's bytes
@@ -76,9 +62,13 @@ struct Unread {
 
 Unread find_unread(Connection& c, int fd) {
   Side& side = *c.side;
-  Locked lock(side.read_lock);
-  if (!lock.nested()) advance_incoming(c, fd);
-  Unread found{c.in->stage.load(memory_order_acquire), 0, 0, 0, 0};
+  Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0, 0};
+  if (left_in_ring(c) > 0) {
+    found.kernel_first = side.left_kernel;
+    found.begin = side.head.load(memory_order_relaxed);
+    found.end = side.left_end.load(memory_order_relaxed);
+    return found;
+  }
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if ((flow != Flow::ring && flow != Flow::kernel) || found.stage == Stage::kernel) return found;
   if (flow == Flow::kernel) {
@@ -86,9 +76,30 @@ Unread find_unread(Connection& c, int fd) {
     found.kernel_first = total > received ? total - received : 0;
   }
   found.begin = side.head.load(memory_order_relaxed);
-  found.end = refresh_tail(c, fd, lock.nested()) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
+  found.end = refresh_tail(c, fd, false) ? side.tail_seen.load(memory_order_relaxed) : found.begin;
   if (found.stage == Stage::kernel_again) found.end = min_of(found.end, c.in->demote_at.load(memory_order_relaxed));
   return found;
+}
+
+// Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
+bool leave_incoming(Connection& c, int fd, Unread& unread) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  if (lock.nested()) return true;
+  advance_incoming(c, fd);
+  const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
+  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
+  // the kernel, so its bells come first, although we have not passed it.
+  const bool rings = flow == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  sys::SignalsBlocked alone;
+  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
+    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
+  unread = find_unread(c, fd);
+  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+  return true;
 }
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan) {
@@ -98,29 +109,80 @@ bool relayed(Connection& c, int fd, const RelayPlan& plan) {
   return replaced;
 }
 
-// The peer puts the ring's bytes back; the last bell has woken it. One that cannot (it shut its writing down, is gone, or had left the ring by
-// itself) is replaced by a relay.
-// True: by a relay.
-bool deliver_unread(Connection& c, int fd, Unread unread) {
-  if (unread.end <= unread.begin) return false;
-  if (unread.stage == Stage::kernel_again) {
-    unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
-    return relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells});
+// Whoever reads from now on finds in the kernel what is there, and nothing else.
+bool reads_past_us(Reason reason) {
+  switch (reason) {
+    case Reason::exec_inherited:
+    case Reason::passed_descriptor:
+    case Reason::stdio:
+    case Reason::splice:
+    case Reason::io_uring:
+      return true;
+    default:
+      return false;
   }
-  for (int i = 0; i < kPutbackTries; ++i) {
+}
+
+// A relay takes everything from the old socket: nobody else may have it.
+bool is_only_holder(const Connection& c) { return c.side->holders.load(memory_order_relaxed) <= 1; }
+
+// A relay in the place of a living peer: only of one that our end could be taken for.
+bool may_stand_in(const Connection& c, int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return is_only_holder(c) && sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         static_cast<long>(peer.uid) == sys::raw(SYS_geteuid) && static_cast<long>(peer.gid) == sys::raw(SYS_getegid);
+}
+
+// This family still has the ring, and goes on reading there.
+void leave_to_family(Connection& c, const Unread& unread) {
+  Side& side = *c.side;
+  Locked lock(side.read_lock);
+  if (side.left_end.load(memory_order_relaxed) != 0) return;  // an earlier retreat did, and they may be reading
+  side.left_kernel = unread.kernel_first;
+  side.left_taken = unread.taken;
+  side.head.store(unread.begin, memory_order_relaxed);
+  side.left_end.store(unread.end, memory_order_relaxed);
+}
+
+// Nothing more comes from the peer: what it put back lies in the kernel.
+Unread counted_in_kernel(int fd, Unread unread) {
+  int queued = 0;
+  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  const uint64_t in_kernel = static_cast<uint64_t>(queued);
+  if (in_kernel > unread.kernel_first) unread.begin = min_of(unread.begin + in_kernel - unread.kernel_first, unread.end);
+  unread.kernel_first = in_kernel;
+  unread.taken = true;
+  return unread;
+}
+
+// The peer puts the ring's bytes back; the last bell has woken it. Who cannot (it shut its writing down, is gone, or had left the ring by
+// itself), or does not, is replaced by a relay, or our family reads them where they are.
+// True: by a relay.
+bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
+  if (unread.end <= unread.begin) return false;
+  const bool fenced = unread.stage == Stage::kernel_again;
+  bool ended = unread.taken || fenced;
+  const auto microseconds_since = [](uint64_t begin) { return (cycles() - begin) / patience.cycles_per_us(); };
+  const uint64_t begin = cycles();
+  uint64_t moved_at = begin, reached = 0;
+  while (!(ended && is_only_holder(c)) && microseconds_since(begin) < kPutbackUs) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
     if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
-    if (sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP)) {
-      int queued = 0;
-      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
-      const uint64_t in_kernel = static_cast<uint64_t>(queued);
-      const uint64_t put_back = in_kernel > unread.kernel_first ? in_kernel - unread.kernel_first : 0;
-      return unread.begin + put_back < unread.end &&
-             relayed(c, fd, {in_kernel, unread.begin + put_back, unread.end, 0});
-    }
-    pause_briefly();
+    ended = ended || sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
+    if (ended && is_only_holder(c)) break;
+    if (const uint64_t now_at = c.in->demote_at.load(memory_order_relaxed); now_at != reached) reached = now_at, moved_at = cycles();
+    if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
+    pause_briefly();  // a parent closes soon what it has a child for
   }
-  return false;
+  if (ended && !unread.taken && !fenced) unread = counted_in_kernel(fd, unread);
+  if (unread.begin >= unread.end) return false;
+  if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+  unread.taken = unread.taken || ended;
+  const bool relay = ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd);
+  if (!relay || !relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended})) return leave_to_family(c, unread), false;
+  c.side->left_end.store(0, memory_order_relaxed);
+  return true;
 }
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
@@ -138,6 +200,17 @@ void settle_end(Connection& c, int fd) {
 }
 
 }  // namespace
+
+bool take_over(const Connection& c, uint64_t begin, uint64_t end, uint64_t& put_back) {
+  c.in->ask.store(Ask::taken_over, memory_order_release);
+  // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
+  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  const bool over = c.in->writing.load(memory_order_acquire) == 0;
+  // SYNC: ordered by the acquire of `writing`, pairs with leave_frozen_ring().
+  const uint64_t reached = min_of(c.in->demote_at.load(memory_order_relaxed), end);
+  put_back = reached > begin ? reached - begin : 0;
+  return over;
+}
 
 bool chaos_strikes(const Connection& c, uint32_t one_in) {
   if (!behaviour.chaos) return false;
@@ -163,20 +236,20 @@ void make_plain(Connection& c, int fd, Reason reason) {
 
 bool retreat(Connection& c, int fd, Reason reason) {
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
-  const bool frozen = has_channel(c);
+  const bool frozen = has_channel(c) && !c.relayed.load(memory_order_relaxed);
   if (frozen) freeze_incoming(c);
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);
-  if (!has_channel(c)) return false;
+  if (!has_channel(c) || c.relayed.load(memory_order_relaxed)) return false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   if (!frozen) freeze_incoming(c);
-  const Unread unread = find_unread(c, fd);
+  Unread unread{};
   for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !leave_incoming(c, fd); ++i) pause_briefly();
-  const bool replaced = deliver_unread(c, fd, unread);
+  for (int i = 0; i < kTries && !leave_incoming(c, fd, unread); ++i) pause_briefly();
+  const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
-  readiness_hooks.demoted(c);
+  if (c.side->left_end.load(memory_order_relaxed) == 0) readiness_hooks.demoted(c);  // else a set sees by itself when that is over
   return replaced;
 }
 

@@ -27,6 +27,7 @@ bool only_shut_down(const Connection& c) {
 // unix_release_sock: a socket closed with unread data sets ECONNRESET on its peer. shutdown(2) does not.
 bool pending_reset(const Connection& c, bool kernel_error) {
   const Side& side = *c.side;
+  if (c.relayed.load(memory_order_relaxed)) return kernel_error;
   if (side.end_reported) return false;
   kernel_error = kernel_error || side.reset_taken;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
@@ -44,7 +45,7 @@ bool pending_reset(const Connection& c, bool kernel_error) {
     case Flow::ring:
       return (passed == 0 && kernel_error && !rang) || left(side.tail.load(memory_order_relaxed));
     case Flow::kernel_again:
-      if (passed == 2 || c.out->ask.load(memory_order_relaxed) == Ask::frozen) return kernel_error;
+      if (passed == 2 || is_frozen(c.out->ask.load(memory_order_relaxed))) return kernel_error;
       return left(c.out->demote_at.load(memory_order_relaxed)) || side.sent_after.load(memory_order_relaxed) > 0 ||
              (passed == 0 && kernel_error && !rang);
     case Flow::broken:
@@ -160,7 +161,12 @@ long readable_bytes(Connection& c, int fd) {
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0 ? 0 : kernel;  // bells were taken
+  if (flow == Flow::kernel_again || flow == Flow::broken) {
+    if (sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0) return 0;  // bells were taken
+    const uint64_t left = left_in_ring(c), end = c.side->left_end.load(memory_order_relaxed);
+    const uint64_t reached = c.side->left_taken ? 0 : min_of(c.in->demote_at.load(memory_order_relaxed), end);
+    return kernel + static_cast<long>(min_of(left, end - min_of(reached, end)));  // without what is being put back
+  }
   const Stage stage = c.in->stage.load(memory_order_acquire);
   uint64_t bytes = 0;  // in the kernel, without bells
   if (stage == Stage::kernel_again) {
@@ -183,7 +189,8 @@ long unread_bytes(Connection& c, int fd) {
   Locked lock(c.side->write_lock);
   const Flow flow = c.side->out_flow.load(memory_order_relaxed);
   const uint32_t passed = c.out->passed.load(memory_order_acquire);
-  if (flow == Flow::kernel || flow == Flow::broken || passed == 2) return kernel;
+  if (flow == Flow::kernel || flow == Flow::broken || passed == 2 || c.relayed.load(memory_order_relaxed)) return kernel;
+  if (flow == Flow::kernel_again && is_frozen(c.out->ask.load(memory_order_relaxed))) return kernel;  // the ring's bytes were put back
   if (c.out->gone_reader.load(memory_order_acquire) & kClosed) return 0;  // what a peer left unread is gone with it
   const uint64_t tail = c.side->tail.load(memory_order_relaxed), head = c.out->head.load(memory_order_acquire);
   if (head > tail) return break_connection(c, fd), 0;

@@ -16,6 +16,15 @@ long account_kernel_bytes(Connection& connection, long got);
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
 uint64_t take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
+// What a retreat left in the ring and can be read there now, unless the peer has put it back meanwhile.
+inline uint64_t left_in_ring(const Connection& connection) {
+  const Side& side = *connection.side;
+  const uint64_t end = side.left_end.load(std::memory_order_relaxed), head = side.head.load(std::memory_order_relaxed);
+  if (end <= head || (!side.left_taken && connection.in->stage.load(std::memory_order_acquire) == Stage::put_back)) return 0;
+  return end - head;
+}
+// From here on the peer puts nothing back. True: it is not in the middle of it; then `put_back` says how many bytes of [begin, end) went through the kernel.
+bool take_over(const Connection& connection, uint64_t begin, uint64_t end, uint64_t& put_back);
 // Takes at most as many bells as are known to be outstanding; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.
@@ -30,7 +39,7 @@ void recount_bells(Connection& connection, int fd);
 // The outgoing direction is frozen and bytes of it have yet to go back through the kernel: who sleeps must also wait for room there.
 inline bool putback_pending(const Connection& connection) {
   return connection.side->out_flow.load(std::memory_order_relaxed) == Flow::ring &&
-         connection.out->ask.load(std::memory_order_relaxed) == Ask::frozen;
+         is_frozen(connection.out->ask.load(std::memory_order_relaxed));
 }
 
 // ---- outgoing; under write_lock
@@ -92,7 +101,8 @@ class Writing : Duty {
   Writing(const Writing&) = delete;
   Writing& operator=(const Writing&) = delete;
   // A polite request waits for the next advance_outgoing(); a freeze does not.
-  bool frozen() const { return out_.ask.load(std::memory_order_relaxed) == Ask::frozen; }
+  bool frozen() const { return is_frozen(out_.ask.load(std::memory_order_relaxed)); }
+  bool taken_over() const { return out_.ask.load(std::memory_order_relaxed) == Ask::taken_over; }
 
  private:
   static void undo(Duty& duty) {

@@ -68,6 +68,7 @@ void advance_incoming(Connection& c, int fd) {
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
     if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
     const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
+    sys::SignalsBlocked alone;  // who leaves half way cannot tell these bells from the data behind them
     for (int takes = 0; const uint32_t bells = bells_until(c, last); ++takes) {
       if (takes == kMostBellTakes) return;  // go on at the next look
       const long taken = take_bells(c, fd, bells);
@@ -160,9 +161,28 @@ uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool p
   }
 }
 
+namespace {
+
+class TakingBells : Duty {
+ public:
+  TakingBells(Connection& connection, int fd) : connection_(connection), fd_(fd) { begin(undo); }
+  ~TakingBells() { done(); }
+
+ private:
+  static void undo(Duty& duty) {
+    const auto& self = static_cast<TakingBells&>(duty);
+    recount_bells(self.connection_, self.fd_);
+  }
+  Connection& connection_;
+  int fd_;
+};
+
+}  // namespace
+
 // Signals stay as they are: this is done before most sleeps, and whoever unblocks a signal of the process takes it from the thread
 // that the kernel chose. A handler that runs before the bells are counted takes none, and follows no fence.
 long take_bells(Connection& c, int fd, uint32_t most) {
+  const TakingBells may_be_left(c, fd);
   uint8_t bells[64];
   const long taken = sys::recv(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT);
   if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);

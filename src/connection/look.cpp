@@ -23,7 +23,7 @@ Unread unread(Connection& c, int fd) {
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
-  if (flow != Flow::ring) return {false, false};
+  if (flow != Flow::ring) return {left_in_ring(c) > 0, false};
   const bool ring = refresh_tail(c, fd, lock.nested()) && !c.side->leaving;
   return {ring, c.side->in_flow.load(memory_order_relaxed) == Flow::ring};
 }

@@ -93,10 +93,17 @@ void place_up_fence(Connection& c, int fd) {
   c.side->out_flow.store(Flow::ring, memory_order_relaxed);
 }
 
-// The peer froze its ring: what it left unread goes back through the kernel, before anything else we send.
+// The peer froze its ring: what it left unread goes back through the kernel, before anything else we send, unless the peer delivers it itself.
+// demote_at says how far we got; a peer that takes over waits until we are not `writing`, then goes by it.
 bool leave_frozen_ring(Connection& c, int fd) {
   sys::SignalsBlocked alone;
   Side& side = *c.side;
+  Writing writing(*c.out);
+  if (writing.taken_over()) {
+    side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+    note_demotion(c, Reason::peer_asked);
+    return true;
+  }
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
     const uint64_t tail = side.tail.load(memory_order_relaxed);
     uint64_t position = c.out->head.load(memory_order_acquire);
@@ -114,6 +121,7 @@ bool leave_frozen_ring(Connection& c, int fd) {
       }
       position += static_cast<uint64_t>(sent);
       side.putback += static_cast<uint64_t>(sent);
+      c.out->demote_at.store(position, memory_order_relaxed);  // published by the end of `writing`
     }
   }
   side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
@@ -164,6 +172,7 @@ bool follow(Connection& c, int fd, Ask ask) {
     case Ask::demote:
       return demote_outgoing(c, fd, Reason::peer_asked);
     case Ask::frozen:
+    case Ask::taken_over:
       return leave_frozen_ring(c, fd);
   }
   return break_connection(c, fd), true;
@@ -192,7 +201,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   Side& side = *c.side;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  if (c.out->ask.load(memory_order_acquire) == Ask::frozen) return leave_frozen_ring(c, fd);
+  if (is_frozen(c.out->ask.load(memory_order_acquire))) return leave_frozen_ring(c, fd);
   sys::SignalsBlocked alone;
   // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
@@ -210,7 +219,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   const bool last_bell = peer_attached(c) && may_ring(c, fd);
   if (last_bell && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;  // room for it first
   Writing writing(*c.out);
-  if (c.out->ask.load(memory_order_relaxed) == Ask::frozen) return false;  // next time round
+  if (writing.frozen()) return false;  // next time round
   c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
   c.out->bells_final.store(side.bells_rung.load(memory_order_relaxed) + last_bell, memory_order_relaxed);
   // The stage before its bell: whoever the bell wakes must see what it announces.

@@ -112,6 +112,56 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   return end;
 }
 
+// What a retreat left has been read. Bells behind it are skipped where the peer had left the ring by itself.
+long end_of_left(Connection& c, int fd) {
+  const bool fenced = c.in->stage.load(memory_order_acquire) == Stage::kernel_again;
+  const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
+  sys::SignalsBlocked alone;
+  for (int takes = 0; fenced && takes < kMostBellTakes && bells_until(c, last) > 0; ++takes) {
+    const long taken = take_bells(c, fd, bells_until(c, last));
+    if (taken == -EAGAIN) return -EAGAIN;  // the last one is on its way
+    if (taken <= 0) break;
+  }
+  c.side->left_end.store(0, memory_order_relaxed);
+  return kTryAgain;
+}
+
+// A retreat left bytes in the ring, and the peer has not put them back: we read them there, behind those in the kernel.
+long read_left(Connection& c, int fd, const ReceiveRequest& request) {
+  Side& side = *c.side;
+  if (left_in_ring(c) == 0) return end_of_left(c, fd);
+  const uint64_t begin = side.head.load(memory_order_relaxed), end = side.left_end.load(memory_order_relaxed);
+  if (!side.left_taken) {
+    uint64_t put_back = 0;
+    if (!take_over(c, begin, end, put_back)) {
+      if (!(sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP))) return -EAGAIN;  // it is just putting them back
+      int queued = 0;  // it died in the middle
+      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+      const auto in_kernel = static_cast<uint64_t>(queued);
+      put_back = min_of(in_kernel > side.left_kernel ? in_kernel - side.left_kernel : 0, end - begin);
+    }
+    if (left_in_ring(c) == 0) return kTryAgain;
+    side.left_kernel += put_back;
+    side.head.store(begin + put_back, memory_order_relaxed);
+    side.left_taken = true;
+    return kTryAgain;
+  }
+  if (side.left_kernel > 0) {
+    sys::SignalsBlocked alone;  // taken and counted
+    const long got = read_kernel(c, fd, request, min_of(request.bytes, side.left_kernel), request.flags & ~MSG_WAITALL, Sleep::never);
+    if (got > 0 && !(request.flags & MSG_PEEK)) side.left_kernel -= static_cast<uint64_t>(got);
+    if (got > 0 || request.bytes == 0) return got;
+    side.left_kernel = 0;  // another holder of the socket took them
+  }
+  const uint64_t bytes = min_of(request.bytes, end - begin);
+  if (bytes == 0) return 0;
+  if (!request.to.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::write); })) return -EFAULT;
+  const uint64_t got = take_from_ring(c, fd, request.to, bytes, request.flags & MSG_PEEK, false);
+  if (side.head.load(memory_order_relaxed) >= end) end_of_left(c, fd);
+  if (request.message) fill_message(c, fd, *request.message);
+  return got > 0 ? static_cast<long>(got) : kTryAgain;
+}
+
 long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel) {
   Side& side = *c.side;
   {
@@ -134,7 +184,8 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         side.end_reported = true;
         return -ECONNRESET;
       case Flow::kernel_again:
-        break;
+        if (side.left_end.load(memory_order_relaxed) == 0) break;
+        return lock.nested() ? -EAGAIN : read_left(c, fd, request);
     }
   }
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
@@ -222,7 +273,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     }
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&
-        (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c))) {
+        (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c) || side.left_end.load(memory_order_relaxed) != 0)) {
       got = waiting.for_data(c, fd);
       if (got == 0) continue;
     }

@@ -6,8 +6,10 @@
 #include <csignal>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
+#include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
 
@@ -16,10 +18,20 @@ namespace {
 
 constexpr size_t kBuffer = 32768;
 
+// Of the relay alone: where to say that what the program can have at once is there. Once: then the program goes on, and the memory may be another
+// connection's.
+std::atomic<bool>* delivered = nullptr;
+
+void say_delivered() {
+  if (delivered) delivered->store(true, std::memory_order_release);
+  delivered = nullptr;
+}
+
 bool send_all(int fd, const uint8_t* data, size_t bytes) {
   while (bytes > 0) {
-    const long sent = sys::send(fd, data, bytes, MSG_NOSIGNAL);
+    const long sent = sys::send(fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == -EAGAIN) {
+      say_delivered();
       pollfd item{fd, POLLOUT, 0};
       sys::ppoll(&item, 1, nullptr, nullptr);
     } else if (sent == -EINTR) {
@@ -80,24 +92,51 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
   }
 }
 
-[[noreturn]] void run(const Connection& c, int original, int ours, const RelayPlan& plan) {
+constexpr int kTries = 2000;  // of kPauseNs: how long a peer may be in the middle of putting back, and the relay in delivering
+constexpr long kPauseNs = 100'000;
+constexpr timespec kPause{0, kPauseNs};
+
+// From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on.
+RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
+  uint64_t put_back = 0;
+  bool over = take_over(c, plan.begin, plan.end, put_back);
+  for (int i = 0; i < kTries && !over; ++i) {
+    sys::ppoll(nullptr, 0, &kPause, nullptr);
+    over = take_over(c, plan.begin, plan.end, put_back);
+  }
+  if (!over && (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP))) {
+    int queued = 0;  // it died in the middle
+    sys::raw(SYS_ioctl, original, FIONREAD, &queued);
+    const auto in_kernel = static_cast<uint64_t>(queued);
+    put_back = min_of(in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0, plan.end - plan.begin);
+  }
+  plan.kernel_first += put_back;
+  plan.begin += put_back;
+  return plan;
+}
+
+[[noreturn]] void run(const Connection& c, int original, int ours, RelayPlan plan) {
   // What ends the program must not end the delivery: bytes that the kernel holds outlive their sender, too.
   uint64_t all_signals = ~uint64_t{0};
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all_signals, nullptr, sizeof all_signals);
   sys::raw(SYS_setsid);
+  delivered = &c.side->relay_delivered;
   keep_only(original, ours);
   const long flags = sys::raw(SYS_fcntl, original, F_GETFL);
   if (flags & O_NONBLOCK) sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
+  if (plan.takes_over) plan = taken_over(c, original, plan);
   forward(original, ours, plan.kernel_first, false);
   deliver_ring(c, ours, plan.begin, plan.end);
   forward(original, ours, plan.bells, true);
   bool inward = true, outward = true;
   while (inward || outward) {
     pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {ours, static_cast<short>(outward ? POLLIN : 0), 0}};
+    if (sys::poll_now(original, POLLIN) == 0) say_delivered();
     if (sys::ppoll(items, 2, nullptr, nullptr) < 0) continue;
     if (!outward && (items[1].revents & (POLLHUP | POLLERR))) break;  // nobody is left to bring anything to
     if (items[0].revents) inward = pump(original, ours);
     if (outward && items[1].revents) outward = pump(ours, original);
+    if (!inward) say_delivered();
   }
   sys::raw(SYS_exit_group, 0);
   __builtin_unreachable();
@@ -108,6 +147,7 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
 long start_relay(Connection& c, int fd, RelayPlan plan) {
   int pair[2];
   if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair); made < 0) return made;
+  const long flags = sys::raw(SYS_fcntl, fd, F_GETFL);  // the relay will change them
   // No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
   const long child = sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
   if (child == 0) {
@@ -118,12 +158,14 @@ long start_relay(Connection& c, int fd, RelayPlan plan) {
   long result = child;
   if (child > 0) {
     sys::raw(SYS_wait4, child, nullptr, __WCLONE, nullptr);
-    const long flags = sys::raw(SYS_fcntl, fd, F_GETFL), on_exec = sys::raw(SYS_fcntl, fd, F_GETFD);
+    const long on_exec = sys::raw(SYS_fcntl, fd, F_GETFD);
     sys::raw(SYS_fcntl, pair[0], F_SETFL, flags);
     result = sys::raw(SYS_dup3, pair[0], fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    c.relayed.store(true, std::memory_order_relaxed);
+    for (int i = 0; i < kTries && !c.side->relay_delivered.load(std::memory_order_acquire); ++i) sys::ppoll(nullptr, 0, &kPause, nullptr);
   }
   sys::close(pair[0]);
-  log_line(LogLevel::info, "descriptor %d: its unread bytes outlived their sender; a relay process delivers them", fd);
+  log_line(LogLevel::info, "descriptor %d: a relay process delivers its unread bytes, which their sender does not", fd);
   return result < 0 ? result : 0;
 }
 

@@ -1,4 +1,4 @@
-// The last resort of a retreat: bytes lie unread in the ring and the peer can no longer put them back (it shut its writing down, or is gone).
+// The last resort of a retreat: bytes lie unread in the ring and the peer cannot put them back (it shut its writing down, or is gone), or does not.
 #pragma once
 
 #include "connection/connection.h"
@@ -9,6 +9,7 @@ struct RelayPlan {
   uint64_t kernel_first;  // bytes that wait in the kernel and come first
   uint64_t begin, end;    // then these ring positions
   uint32_t bells;         // then this many bytes of the kernel are bells
+  bool takes_over;        // the peer may still put back: ends that first, and goes by how far it got
 };
 
 // Puts one end of a fresh socket pair in the place of `fd`, and a process of its own behind it that delivers what the plan says, then pumps both

@@ -121,7 +121,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
       return sent;
     }
     case Flow::ring: {
-      if (!settled && c.out->ask.load(memory_order_relaxed) == Ask::frozen) return -EAGAIN;
+      if (!settled && is_frozen(c.out->ask.load(memory_order_relaxed))) return -EAGAIN;
       return write_and_ring(c, fd, request, lock);
     }
     case Flow::broken:

@@ -20,6 +20,8 @@ enum class Flow : uint8_t {
   broken,        // the peer wrote impossible values
 };
 
+inline bool is_frozen(Ask ask) { return ask == Ask::frozen || ask == Ask::taken_over; }
+
 struct alignas(64) Side {
   // --- reader
   FamilyLock read_lock;
@@ -35,6 +37,10 @@ struct alignas(64) Side {
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
   bool leaving;                           // a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take
+  // What a retreat left in the ring and the peer has not put back, for this family to read there.
+  std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
+  uint64_t left_kernel;                   // bytes in the kernel that come first
+  bool left_taken;                        // the peer puts nothing back any more
   bool end_reported;                      // the ECONNRESET of this stream was given out
   bool received_in_doubt;                 // a kernel read was left half way: kernel_received may be too small
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
@@ -57,6 +63,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
   std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
   std::atomic<uint64_t> unsent_from;      // atomic: 1 + the ring position from which on nobody was there to get the bytes; 0: none
+  std::atomic<bool> relay_delivered;      // atomic: the relay has brought what there is, or what finds room
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating

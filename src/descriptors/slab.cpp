@@ -111,6 +111,7 @@ Connection* allocate_connection() {
   connection->shared_over_fork.store(false);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
+  connection->relayed.store(false);
   connection->copying = 0;
   connection->late_count = 0;
   connection->tally = {};

@@ -2,6 +2,7 @@
 #include "descriptors/table.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "descriptors/slab.h"
 #include "observe/report.h"
@@ -193,6 +194,27 @@ void Closing::undo(Duty& duty) {
   if (!self.entry_) return;
   Entry nothing = 0;
   if (sys::raw(SYS_fcntl, self.fd_, F_GETFD) < 0 || !table[self.fd_].compare_exchange_strong(nothing, self.entry_)) drop_entry(self.entry_, self.fd_);
+}
+
+namespace {
+
+// A socket's number in the kernel; 0: not open.
+uint64_t file_of(int fd) {
+  struct stat status {};
+  return sys::raw(SYS_fstat, fd, &status) == 0 ? status.st_ino : 0;
+}
+
+}  // namespace
+
+bool leave_ring(Connection& connection, int fd, Reason reason) {
+  const uint64_t file = file_of(fd);
+  if (!retreat(connection, fd, reason)) return false;
+  for (int other = 0; other < end_of_use.load(); ++other) {
+    // In a vfork child the number may have become something else.
+    if (other == fd || as_connection(table[other].load(std::memory_order_relaxed)) != &connection || file_of(other) != file) continue;
+    sys::raw(SYS_dup3, fd, other, sys::raw(SYS_fcntl, other, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
+  }
+  return true;
 }
 
 int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }

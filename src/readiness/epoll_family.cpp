@@ -51,7 +51,7 @@ bool held_for_fork = false;  // between before and after only one thread is here
 
 void leave(Connection& connection, int fd, Reason reason) {
   if (has_channel(connection))
-    retreat(connection, fd, reason);
+    leave_ring(connection, fd, reason);
   else
     make_plain(connection, fd, reason);
 }

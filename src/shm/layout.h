@@ -42,7 +42,12 @@ enum class Stage : uint32_t {
 };
 
 // What an end asks of the writer at the other end.
-enum class Ask : uint32_t { nothing = 0, demote = 1, frozen = 2 };
+enum class Ask : uint32_t {
+  nothing = 0,
+  demote = 1,
+  frozen = 2,      // write nothing more; put back what is unread
+  taken_over = 3,  // after frozen: what is unread is delivered by who asks; put nothing back any more
+};
 
 // Why an end is gone, as gone_writer and gone_reader tell it.
 enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
@@ -58,7 +63,7 @@ struct Direction {
   alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
   std::atomic<uint32_t> bells_rung;          // bells ever sent X→Y, published before each is sent
   std::atomic<uint64_t> kernel_total;        // up-fence: bytes X sent through the kernel before the ring
-  std::atomic<uint64_t> demote_at;           // down-fence: ring position after which X uses the kernel
+  std::atomic<uint64_t> demote_at;           // down-fence: ring position after which X uses the kernel; in a frozen ring: up to where X put back
   std::atomic<uint32_t> space_arm;           // (sequence << 1 | armed): X sleeps until this ring has space
   std::atomic<uint32_t> gone_writer;         // X closed, or shut its writing down (hint: the kernel decides)
   std::atomic<uint32_t> bells_final;         // down-fence: bells_rung once the last bell is counted; published by stage

@@ -31,6 +31,7 @@ bool killed, eof;
 byte stage, kernel_total, tail, head, bells_rung;
 bool unrung = true;                 // the data arm (see sleep.pml)
 bool passed, frozen;                // frozen: ask == frozen
+bool taken_over;                    // ask == kTakenOver: Y delivers the rest of the ring by itself
 byte writing;
 bool writing_buffered;              // X's store of `writing` = 1 is still in its store buffer
 // --- Y->X
@@ -76,15 +77,29 @@ inline send_bell(fits) {
   fi
 }
 
-// What Y left unread goes back through the kernel, before anything else. As often as it takes.
+// What Y left unread goes back through the kernel, before anything else. As often as it takes, unless Y takes over.
 inline put_back() {
+#ifndef MUTANT_PUT_BACK_OUTSIDE_WRITING
+  begin_writing();
+#endif
+  do
+#ifndef MUTANT_PUT_BACK_UNASKED
+  :: taken_over -> out_flow = AGAIN; break
+  :: !taken_over -> break
+#else
+  :: break
+#endif
+  od;
   do
   :: out_flow == RING && head + putback < tail && ROOM ->
      d_step { v = kernel_total + head + putback + 1; putback++ }
      kernel!v; v = 0
   :: out_flow == RING && head + putback < tail && !ROOM -> break
   :: out_flow != RING || head + putback == tail -> out_flow = AGAIN; break
-  od
+  od;
+#ifndef MUTANT_PUT_BACK_OUTSIDE_WRITING
+  end_writing()
+#endif
 }
 
 // The arm was found unanswered: one bell.
@@ -236,7 +251,7 @@ inline pass() {
 }
 
 active proctype y() {
-  byte v;
+  byte v, n, p;
   do                                                         // reads as an end with the library does (see fence.pml), then leaves
   :: pass();
      if
@@ -273,6 +288,36 @@ active proctype y() {
      break
   od;
   left = true;
+#ifdef TAKE_OVER
+  if
+  :: stage == RING ->                                        // X does not act: a relay, or our family, takes over
+     taken_over = true;
+#ifndef MUTANT_TAKE_OVER_NO_MEMBARRIER
+     d_step { flush_writing };
+#endif
+#ifndef MUTANT_TAKE_OVER_NO_WAIT
+     writing == 0 || eof;
+#endif
+     d_step {
+       n = (in_flow == KERNEL -> kernel_total - received : 0);
+       p = putback;
+       if
+       :: eof && writing != 0 -> p = len(kernel) - n         // killed in the middle: nothing else lies there
+       :: else
+       fi;
+       n = n + p
+     };
+     do
+     :: n > 0 -> atomic { (SOME || eof); if :: SOME -> kernel?v; assert(v == next); next++; v = 0 :: else fi }; n--
+     :: n == 0 -> break
+     od;
+     do
+     :: head + p < tail -> d_step { assert(kernel_total + head + p + 1 == next); next++; p++ }
+     :: head + p >= tail -> break
+     od
+  :: skip
+  fi;
+#endif
   do                                                         // the program that follows
   :: y_asleep = true;
      atomic { SOME -> kernel?v; y_asleep = false; assert(v == next); next++; v = 0 }

@@ -13,6 +13,7 @@ namespace shunt::behaviour {
 
 // Named in the message of a check that fails from here on, in this process: which row of a table was tried.
 void about(const std::string& row);
+std::string current_row();
 
 template <class T>
 std::string shown(const T& value) {

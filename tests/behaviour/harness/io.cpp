@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,6 +121,38 @@ uint64_t fill(int fd, uint64_t position, size_t chunk) {
   }
 }
 
+void send_descriptor(int socket, int passed) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 'd';
+  iovec piece{&byte, 1};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* item = CMSG_FIRSTHDR(&header);
+  *item = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+  std::memcpy(CMSG_DATA(item), &passed, sizeof passed);
+  CHECK_EQ(::sendmsg(socket, &header, 0), 1);
+}
+
+int receive_descriptor(int socket) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 0;
+  iovec piece{&byte, 1};
+  msghdr header{};
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  CHECK_EQ(::recvmsg(socket, &header, 0), 1);
+  const cmsghdr* item = CMSG_FIRSTHDR(&header);
+  CHECK(item != nullptr && item->cmsg_type == SCM_RIGHTS && item->cmsg_len == CMSG_LEN(sizeof(int)));
+  int passed = -1;
+  std::memcpy(&passed, CMSG_DATA(item), sizeof passed);
+  return passed;
+}
+
 void set_blocking(int fd, bool blocking) {
   const int flags = ::fcntl(fd, F_GETFL);
   CHECK(flags >= 0);
@@ -159,13 +192,16 @@ void join_child(int pid) {
   CHECK_EQ(status, 0);
 }
 
+bool is_sleeping(int thread_id) {
+  std::string text;
+  std::getline(std::ifstream("/proc/self/task/" + std::to_string(thread_id) + "/stat"), text);
+  const size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0;
+}
+
 void await_sleeping(int thread_id) {
-  const std::string path = "/proc/self/task/" + std::to_string(thread_id) + "/stat";
   for (int tries = 0; tries < 5000; ++tries) {
-    std::string text;
-    std::getline(std::ifstream(path), text);
-    const size_t name_end = text.rfind(')');
-    if (name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0) return;
+    if (is_sleeping(thread_id)) return;
     sleep_ms(1);
   }
   CHECK(false && "the thread did not fall asleep");

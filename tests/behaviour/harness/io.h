@@ -30,6 +30,10 @@ void expect_end_of_stream(int fd);  // a read returns 0, twice
 // Non-blocking descriptor: writes the stream until EAGAIN; returns the bytes that were accepted.
 uint64_t fill(int fd, uint64_t position, size_t chunk);
 
+// One descriptor, with one byte beside it, over a socket.
+void send_descriptor(int socket, int passed);
+int receive_descriptor(int socket);
+
 void set_blocking(int fd, bool blocking);
 bool is_readable(int fd, int timeout_ms);
 
@@ -38,5 +42,6 @@ double now_ms();                                  // monotonic
 double cpu_ms();                                  // user and system time of this process
 int in_child(const std::function<void()>& body);  // fork; returns the child's pid; the child ends after `body`
 void join_child(int pid);                         // the child must have ended with 0
+bool is_sleeping(int thread_id);                   // in the kernel
 void await_sleeping(int thread_id);               // until that thread of this process sleeps in the kernel
 }  // namespace shunt::behaviour

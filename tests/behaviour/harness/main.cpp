@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "launch.h"
+#include "life.h"
 #include "role.h"
 
 namespace shunt::behaviour {
@@ -135,5 +136,6 @@ int run_tests(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (const std::optional<int> status = shunt::behaviour::run_role(argc, argv)) return *status;
+  if (const std::optional<int> status = shunt::behaviour::run_image(argc, argv)) return *status;
   return shunt::behaviour::run_tests(argc, argv);
 }

@@ -80,9 +80,15 @@ void fail(const char* file, int line, const std::string& what) {
   ::_exit(1);
 }
 
-void about(const std::string& text) { row = text; }
+void about(const std::string& text) {
+  row = text;
+  if (std::getenv("SHUNT_TEST_ROWS") != nullptr) std::fprintf(stderr, "%d: %s\n", ::getpid(), row.c_str());
+}
+
+std::string current_row() { return row; }
 
 Way current_way() { return role.way; }
+End current_end() { return role.end; }
 std::string scratch_file(const std::string& name) { return role.directory + "/" + name; }
 
 void tell_peer(uint32_t word) { CHECK_EQ(::write(kToPeerFd, &word, sizeof word), sizeof word); }

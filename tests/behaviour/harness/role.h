@@ -17,6 +17,7 @@ namespace shunt::behaviour {
 std::optional<int> run_role(int argc, char** argv);
 
 Way current_way();
+End current_end();
 std::string scratch_file(const std::string& name);  // in the private directory of this pair
 
 // One word to the other role; await_peer returns what the next tell_peer there said.
