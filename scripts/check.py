@@ -91,10 +91,10 @@ class Steps:
 
     @staticmethod
     def asan(log):
-        """everything but the applications and the models, with AddressSanitizer and UndefinedBehaviorSanitizer"""
+        """everything but the applications, the models and the stress, with AddressSanitizer and UndefinedBehaviorSanitizer"""
         _cmake(log, "--preset", "asan")
         _cmake(log, "--build", "--preset", "asan")
-        return _ctest(log, "asan", "-LE", "^model$")
+        return _ctest(log, "asan", "-LE", "^(model|stress)$")
 
 
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
