@@ -131,7 +131,7 @@ def _groups(names):
     """What the steps need installed. The applications of HyPer come from Python's own index, and are optional."""
     groups = ["build"]
     groups += ["clang"] if "clang" in names else []
-    groups += ["redis", "loops", "postgres", "mariadb"] if "apps" in names else []
+    groups += ["redis", "loops", "runtimes", "postgres", "mariadb"] if "apps" in names else []
     return groups
 
 

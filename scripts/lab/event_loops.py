@@ -3,7 +3,7 @@ import shutil
 import signal
 import socket
 
-from . import packages, paths
+from . import compiled, packages, paths
 from .server import Server
 
 
@@ -20,36 +20,50 @@ def accepts(path):
     return True
 
 
-class _Accepting(Server):
+class Accepting(Server):
     def answers(self):
         return accepts(self.socket)
 
 
-class Echo(_Accepting):
-    """`kind`: one of echo_server.py's loops, node, or socat (which forks for each connection)."""
+class Echo(Accepting):
+    """`kind`: one of echo_server.py's loops, node, java, libevent's METHOD, or socat (which forks for each connection)."""
     name = "echo"
 
     def __init__(self, session, how, kind):
         super().__init__(session, how)
         self.kind = kind
-        self.good_status = 143 if kind == "socat" else 0
+        self.good_status = 143 if kind.startswith(("socat", "java")) else 0
+
+    def prepare(self):
+        kind, _, method = self.kind.partition(" ")
+        if kind == "node":
+            self.words = ["node", paths.CLIENTS / "echo_server.js", self.socket]
+        elif kind == "java":
+            self.words = compiled.java(self.session, "EchoServer", self.socket)
+        elif kind == "libevent":
+            self.words = [compiled.c(self.session, "echo_libevent", "-levent_core"), method, self.socket]
+        elif kind == "socat":
+            self.words = ["socat", f"UNIX-LISTEN:{self.socket},fork,backlog=64", f"EXEC:cat{method}"]
+        else:
+            self.words = [packages.PYTHON, paths.CLIENTS / "echo_server.py", self.kind, self.socket]
 
     def command(self):
-        if self.kind == "node":
-            return ["node", paths.CLIENTS / "echo_server.js", self.socket]
-        if self.kind == "socat":
-            return ["socat", f"UNIX-LISTEN:{self.socket},fork,backlog=64", "EXEC:cat"]
-        return [packages.PYTHON, paths.CLIENTS / "echo_server.py", self.kind, self.socket]
+        return self.words
 
 
-class Memcached(_Accepting):
+class Memcached(Accepting):
+    """`before`: words in front of its command."""
     name = "memcached"
 
+    def __init__(self, session, how, before=()):
+        super().__init__(session, how)
+        self.before = before
+
     def command(self):
-        return [_program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
+        return [*self.before, _program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
 
 
-class PhpFpm(_Accepting):
+class PhpFpm(Accepting):
     """Answers every request with its body."""
     name = "php-fpm"
     stop_signal = signal.SIGQUIT  # its children exit; SIGTERM kills them, and they could not report
@@ -65,7 +79,7 @@ class PhpFpm(_Accepting):
         return [packages.php_fpm(), "-F", "-y", self.dir / "fpm.conf"]
 
 
-class Nginx(_Accepting):
+class Nginx(Accepting):
     """Serves the file /big itself, and passes /echo to `backend`, a PhpFpm."""
     name = "nginx"
 
@@ -96,7 +110,7 @@ class Nginx(_Accepting):
         return [_program("nginx"), "-p", self.dir, "-c", self.dir / "conf", "-e", self.dir / "error.log"]
 
 
-class HaProxy(_Accepting):
+class HaProxy(Accepting):
     """Passes HTTP on to `backend`, anything with a socket."""
     name = "haproxy"
     stop_signal = signal.SIGUSR1  # the soft one, after which it exits
