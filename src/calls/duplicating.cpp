@@ -33,6 +33,7 @@ long duplicate_over(int from, int to, Duplicate duplicate) {
   spoil(to, Reason::shared_before_upgrade);
   if ((!is_ours(from) && !is_ours(to)) || !is_open(from)) return kPassOn;
   if (!is_ours(to) || in_foreign_process()) return finish_duplicate(from, duplicate());
+  if (Pin connection{to}; connection) take_last_bells(*connection, to);
   long result;
   {
     Closing replaced(to);
