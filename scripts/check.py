@@ -76,7 +76,7 @@ class Steps:
 
     @staticmethod
     def apps(log):
-        """real Redis, PostgreSQL, MariaDB and HyPer"""
+        """real Redis, PostgreSQL, MariaDB and HyPer, event loops and runtimes"""
         _run(log, [sys.executable, paths.ROOT / "tests" / "apps" / "run"], may_fail=True)
         counted = re.search(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", log.read_text(errors="replace"), re.M)
         if not counted:

@@ -15,7 +15,7 @@ def _made(session, name, compile):
 def java(session, name, *words):
     """The command that runs a Java program."""
     classes = _made(session, "java", lambda directory: ["javac", "-d", directory, *sorted(paths.CLIENTS.glob("*.java"))])
-    return ["java", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xmx256m", "-cp", classes, name, *words]
+    return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx256m", "-cp", classes, name, *words]
 
 
 def c(session, name, *libraries):

@@ -68,7 +68,7 @@ def libevent_epoll(session, way):
     _expect_libevent(session, way, "epoll", "epoll")
 
 
-@app_test(*ways.ALL)
+@app_test(*ways.FEW)
 def libevent_epoll_changelist(session, way):
     _expect_libevent(session, way, "epoll-changelist", "epoll (with changelist)")
 

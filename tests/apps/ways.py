@@ -27,6 +27,7 @@ CHAOS_CLIENT = Way("eager, chaos 4", EAGER, chaos(4))
 SEEDS = tuple(Way(f"chaos {seed}, {seed + 100}", chaos(seed), chaos(seed + 100)) for seed in range(10, 22))
 
 ALL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, EAGERLY, CHAOS, CHAOS_SERVER, CHAOS_CLIENT)
+FEW = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, CHAOS)
 KILLS = (NEITHER, BOTH, CHAOS)
 
 
