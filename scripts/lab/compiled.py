@@ -14,11 +14,11 @@ def _made(session, name, compile):
 
 def java(session, name, *words):
     """The command that runs a Java program."""
-    classes = _made(session, "java", lambda directory: ["javac", "-d", directory, *sorted(paths.CLIENTS.glob("*.java"))])
+    classes = _made(session, "java", lambda directory: ["javac", "-Xlint:all", "-Werror", "-d", directory, *sorted(paths.CLIENTS.glob("*.java"))])
     return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx256m", "-cp", classes, name, *words]
 
 
 def c(session, name, *libraries):
     """The file of a C program."""
     source = paths.CLIENTS / f"{name}.c"
-    return _made(session, name, lambda directory: ["gcc", "-O1", "-o", directory / name, source, *libraries]) / name
+    return _made(session, name, lambda directory: ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", directory / name, source, *libraries]) / name

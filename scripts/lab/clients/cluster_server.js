@@ -4,7 +4,7 @@ const cluster = require('cluster');
 const [, , policy, path] = process.argv;
 cluster.schedulingPolicy = policy === 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE;
 
-if (cluster.isPrimary || cluster.isMaster) {
+if (cluster.isPrimary) {
   const workers = [cluster.fork(), cluster.fork()];
   let worst = 0, left = workers.length;
   cluster.on('listening', () => console.log('listening'));
