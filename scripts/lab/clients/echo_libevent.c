@@ -1,5 +1,5 @@
-// Sends back what it receives on the unix socket argv[2], with libevent's listener and buffered events over the method argv[1], until SIGTERM.
-// A connection's end is answered by its end, after all of its bytes.
+// Sends back what it receives on the unix socket argv[2], with libevent's listener and buffered events over the method
+// argv[1], until SIGTERM. A connection's end is answered by its end, after all of its bytes.
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
@@ -36,7 +36,8 @@ static void on_end(struct bufferevent* connection, short what, void* data) {
     bufferevent_free(connection);
 }
 
-static void on_connection(struct evconnlistener* listener, evutil_socket_t fd, struct sockaddr* address, int length, void* data) {
+static void on_connection(struct evconnlistener* listener, evutil_socket_t fd, struct sockaddr* address, int length,
+                          void* data) {
   (void)address, (void)length, (void)data;
   struct bufferevent* connection = bufferevent_socket_new(evconnlistener_get_base(listener), fd, BEV_OPT_CLOSE_ON_FREE);
   bufferevent_setcb(connection, on_bytes, on_sent, on_end, NULL);
@@ -65,8 +66,9 @@ int main(int count, char** words) {
   printf("%s\n", event_base_get_method(base));
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   snprintf(address.sun_path, sizeof address.sun_path, "%s", words[2]);
-  struct evconnlistener* listener = evconnlistener_new_bind(base, on_connection, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 128,
-                                                            (struct sockaddr*)&address, sizeof address);
+  struct evconnlistener* listener =
+      evconnlistener_new_bind(base, on_connection, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 128,
+                              (struct sockaddr*)&address, sizeof address);
   struct event* stop = evsignal_new(base, SIGTERM, on_signal, base);
   if (!listener || event_add(stop, NULL) != 0) return perror("echo_libevent"), 1;
   event_base_dispatch(base);

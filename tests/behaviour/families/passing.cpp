@@ -270,8 +270,8 @@ BEHAVIOUR{.name = "of_the_servers_end_while_the_client_sleeps_in_read",
               },
           .leaves_ring = true};
 
-// Who has the connection from its peer, through SCM_RIGHTS, has the kernel's own answers: what the peer left in the other end's socket to say that it is
-// the kernel's again must not be unread data when that end goes away.
+// Who has the connection from its peer, through SCM_RIGHTS, has the kernel's own answers: what the peer left in the
+// other end's socket to say that it is the kernel's again must not be unread data when that end goes away.
 void take_a_plain_copy(int fd, void (*then)(int plain)) {
   write_all(fd, "0123456789");
   CHECK_EQ(read_exactly(fd, 10), "0123456789");
