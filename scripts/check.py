@@ -82,7 +82,7 @@ class Steps:
 
     @staticmethod
     def apps(log):
-        """real Redis, PostgreSQL, MariaDB and HyPer"""
+        """real Redis, PostgreSQL, MariaDB and HyPer, event loops and runtimes"""
         _run(log, [sys.executable, paths.ROOT / "tests" / "apps" / "run"], may_fail=True)
         counted = re.search(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", log.read_text(errors="replace"), re.M)
         if not counted:
@@ -137,7 +137,7 @@ def _groups(names):
     """What the steps need installed. The applications of HyPer come from Python's own index, and are optional."""
     groups = ["build"]
     groups += ["clang"] if "clang" in names else []
-    groups += ["redis", "loops", "postgres", "mariadb", "daemons", "reloads", "traced"] if "apps" in names else []
+    groups += ["redis", "loops", "runtimes", "postgres", "mariadb", "daemons", "reloads", "traced"] if "apps" in names else []
     return groups
 
 

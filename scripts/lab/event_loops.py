@@ -3,7 +3,7 @@ import shutil
 import signal
 import socket
 
-from . import packages, paths
+from . import compiled, packages, paths
 from .server import Server
 
 
@@ -28,27 +28,41 @@ class Accepting(Server):
 
 
 class Echo(Accepting):
-    """`kind`: one of echo_server.py's loops, node, or socat (which forks for each connection)."""
+    """`kind`: one of echo_server.py's loops, node, java, libevent's METHOD, or socat (which forks for each connection)."""
     name = "echo"
 
     def __init__(self, session, how, kind):
         super().__init__(session, how)
         self.kind = kind
-        self.good_status = 143 if kind == "socat" else 0
+        self.good_status = 143 if kind.startswith(("socat", "java")) else 0
+
+    def prepare(self):
+        kind, _, method = self.kind.partition(" ")
+        if kind == "node":
+            self.words = ["node", paths.CLIENTS / "echo_server.js", self.socket]
+        elif kind == "java":
+            self.words = compiled.java(self.session, "EchoServer", self.socket)
+        elif kind == "libevent":
+            self.words = [compiled.c(self.session, "echo_libevent", "-levent_core"), method, self.socket]
+        elif kind == "socat":
+            self.words = ["socat", f"UNIX-LISTEN:{self.socket},fork,backlog=64", f"EXEC:cat{method}"]
+        else:
+            self.words = [packages.PYTHON, paths.CLIENTS / "echo_server.py", self.kind, self.socket]
 
     def command(self):
-        if self.kind == "node":
-            return ["node", paths.CLIENTS / "echo_server.js", self.socket]
-        if self.kind == "socat":
-            return ["socat", f"UNIX-LISTEN:{self.socket},fork,backlog=64", "EXEC:cat"]
-        return [packages.PYTHON, paths.CLIENTS / "echo_server.py", self.kind, self.socket]
+        return self.words
 
 
 class Memcached(Accepting):
+    """`before`: words in front of its command."""
     name = "memcached"
 
+    def __init__(self, session, how, before=()):
+        super().__init__(session, how)
+        self.before = before
+
     def command(self):
-        return [program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
+        return [*self.before, program("memcached"), "-s", self.socket, "-a", "777", "-t", "4", "-I", "2m", "-U", "0"]
 
 
 class PhpFpm(Accepting):

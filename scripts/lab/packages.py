@@ -30,6 +30,8 @@ def _file(pattern):
 
 # Debian's own: the servers' account may not reach another one, and it has the modules of Debian's packages.
 PYTHON = "/usr/bin/python3"
+JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+TCMALLOC = "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4"
 
 # group -> (package, is it there?)
 NEEDS = {
@@ -60,6 +62,16 @@ NEEDS = {
         ("nodejs", _command("node")),
         ("socat", _command("socat")),
         ("python3-gi", _file("/usr/lib/python3/dist-packages/gi/__init__.py")),
+        ("libevent-dev", _file("/usr/include/event2/event.h")),
+        ("openjdk-17-jdk-headless", _command("java", "javac")),
+    ],
+    "runtimes": [
+        ("openjdk-17-jdk-headless", _command("java", "javac")),
+        ("memcached", _program("memcached")),
+        ("nodejs", _command("node")),
+        ("socat", _command("socat")),
+        ("libjemalloc2", _file(JEMALLOC)),
+        ("libtcmalloc-minimal4", _file(TCMALLOC)),
     ],
     "daemons": [
         ("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres")),  # for its account, which may log in
@@ -93,7 +105,8 @@ def program_path():
 
 
 def missing(groups):
-    return [package for group in groups for package, present in NEEDS[group] if not present()]
+    """Each package once."""
+    return list({package: None for group in groups for package, present in NEEDS[group] if not present()})
 
 
 def ensure(groups, say=print):

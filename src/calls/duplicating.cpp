@@ -57,6 +57,7 @@ long duplicate_over(int from, int to, Duplicate duplicate) {
     if (result >= 0) note_foreign_number(to);
     return result;
   }
+  if (Pin connection{to}; connection) take_last_bells(*connection, to);
   long result;
   {
     Closing replaced(to);

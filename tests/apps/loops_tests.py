@@ -1,4 +1,4 @@
-"""Event loops of other people: libuv, libevent, GLib, nginx, HAProxy, socat and Python's own, each against a client that knows every byte."""
+"""Event loops of other people: libuv, libevent, Java, GLib, nginx, HAProxy, socat and Python's own, each against a client that knows every byte."""
 import ways
 from harness import app_test, expect_success
 from lab import packages, paths
@@ -13,6 +13,14 @@ def _expect_echo(session, way, kind, loop=None):
     with Echo(session, way.server, kind) as server:
         expect_success(server.client(_client("echo_check", loop or kind, server.socket), way.client))
         ways.check_server(way, server)
+
+
+def _expect_libevent(session, way, method, name):
+    """`name`: what libevent itself calls the method that it has chosen."""
+    with Echo(session, way.server, f"libevent {method}") as server:
+        expect_success(server.client(_client("echo_check", "asyncio", server.socket), way.client))
+        ways.check_server(way, server)
+        assert server.log_tail() == name, f"libevent uses {server.log_tail()}"
 
 
 @app_test(*ways.ALL)
@@ -48,6 +56,31 @@ def glib(session, way):
 @app_test(*ways.ALL)
 def node(session, way):
     _expect_echo(session, way, "node", "epoll")
+
+
+@app_test(*ways.ALL)
+def java_nio(session, way):
+    _expect_echo(session, way, "java", "select")
+
+
+@app_test(*ways.ALL)
+def libevent_epoll(session, way):
+    _expect_libevent(session, way, "epoll", "epoll")
+
+
+@app_test(*ways.FEW)
+def libevent_epoll_changelist(session, way):
+    _expect_libevent(session, way, "epoll-changelist", "epoll (with changelist)")
+
+
+@app_test(*ways.ALL)
+def libevent_poll(session, way):
+    _expect_libevent(session, way, "poll", "poll")
+
+
+@app_test(*ways.ALL)
+def libevent_select(session, way):
+    _expect_libevent(session, way, "select", "select")
 
 
 @app_test(*ways.ALL)

@@ -270,6 +270,47 @@ BEHAVIOUR{.name = "of_the_servers_end_while_the_client_sleeps_in_read",
               },
           .leaves_ring = true};
 
+// Who has the connection from its peer, through SCM_RIGHTS, has the kernel's own answers: what the peer left in the
+// other end's socket to say that it is the kernel's again must not be unread data when that end goes away.
+void take_a_plain_copy(int fd, void (*then)(int plain)) {
+  write_all(fd, "0123456789");
+  CHECK_EQ(read_exactly(fd, 10), "0123456789");
+  int ends[2];
+  CHECK_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+  send_with(ends[0], "x", fd);
+  int plain = -1;
+  receive_with(ends[1], 1, &plain);
+  ::close(fd);
+  tell_peer();
+  await_peer();
+  then(plain);
+}
+
+void echo_and_await(int fd) {
+  write_all(fd, read_exactly(fd, 10));
+  await_peer();
+}
+
+BEHAVIOUR{.name = "close_of_the_other_end_is_no_reset",
+          .server =
+              [](int fd) {
+                echo_and_await(fd);
+                CHECK_EQ(::close(fd), 0);
+                tell_peer();
+              },
+          .client = [](int fd) { take_a_plain_copy(fd, expect_end_of_stream); },
+          .leaves_ring = true};
+
+BEHAVIOUR{.name = "dup2_over_the_other_end_is_no_reset",
+          .server =
+              [](int fd) {
+                echo_and_await(fd);
+                CHECK_EQ(::dup2(::open("/dev/null", O_RDWR), fd), fd);
+                tell_peer();
+              },
+          .client = [](int fd) { take_a_plain_copy(fd, expect_end_of_stream); },
+          .leaves_ring = true};
+
 // A program may keep the descriptor that it passed on, and use both.
 BEHAVIOUR{.name = "of_a_connection_to_oneself",
           .server =
