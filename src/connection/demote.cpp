@@ -8,7 +8,6 @@
 #include "connection/relay.h"
 #include "observe/report.h"
 #include "sys/raw.h"
-#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -33,6 +32,7 @@ void pause_briefly() {
 
 bool leave_outgoing(Connection& c, int fd, Reason reason) {
   Locked lock(c.side->write_lock);
+  fd = open_fd(c, fd);
   return lock.nested() || demote_outgoing(c, fd, reason);
 }
 
@@ -42,9 +42,9 @@ void freeze_incoming(Connection& c) {
   {
     Locked lock(c.side->read_lock);
     c.side->leaving = true;
-  }
-  Ask ask = c.in->ask.load(memory_order_relaxed);
-  while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
+    Ask ask = c.in->ask.load(memory_order_relaxed);
+    while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
+    }
   }
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
@@ -86,19 +86,13 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   Side& side = *c.side;
   Locked lock(side.read_lock);
   if (lock.nested()) return true;
+  fd = open_fd(c, fd);
   advance_incoming(c, fd);
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
   if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
-  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
-  // the kernel, so its bells come first, although we have not passed it.
-  const bool rings = flow == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
-  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  sys::SignalsBlocked alone;
-  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
-    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
   unread = find_unread(c, fd);
-  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+  turn_to_kernel(c, fd);
   return true;
 }
 
@@ -169,17 +163,18 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   while (!(ended && is_only_holder(c)) && microseconds_since(begin) < kPutbackUs) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
     if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
-    ended = ended || sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
+    ended = ended || sys::poll_now(open_fd(c, fd), POLLRDHUP) & (POLLRDHUP | POLLHUP);
     if (ended && is_only_holder(c)) break;
     if (const uint64_t now_at = c.in->demote_at.load(memory_order_relaxed); now_at != reached) reached = now_at, moved_at = cycles();
     if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
     pause_briefly();  // a parent closes soon what it has a child for
   }
-  if (ended && !unread.taken && !fenced) unread = counted_in_kernel(fd, unread);
+  if (ended && !unread.taken && !fenced) unread = counted_in_kernel(open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
   if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
   unread.taken = unread.taken || ended;
-  const bool relay = ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd);
+  const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
+  const bool relay = !taken_away && (ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd));
   if (!relay || !relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended})) return leave_to_family(c, unread), false;
   c.side->left_end.store(0, memory_order_relaxed);
   return true;
@@ -187,9 +182,10 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
 void settle_end(Connection& c, int fd) {
+  Locked lock(c.side->read_lock);
+  fd = open_fd(c, fd);
   const short kernel = sys::poll_now(fd, POLLRDHUP);
   if (!(kernel & POLLHUP)) return;
-  Locked lock(c.side->read_lock);
   const bool told = (kernel & POLLERR) != 0;
   const bool reset = pending_reset(c, told);
   if (reset && !told) c.side->reset_taken = true;

@@ -10,8 +10,11 @@ namespace shunt {
 
 // Follows the peer's published fences as far as what has been read allows.
 void advance_incoming(Connection& connection, int fd);
-// `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells.
-long account_kernel_bytes(Connection& connection, long got);
+// `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells. `bytes`: where
+// they are; data that was put back moves up in the place of the bells before it.
+long account_kernel_bytes(Connection& connection, long got, Cursor bytes);
+// Of a frozen ring: takes the bells that the peer rang, and leaves the rest of the direction to the kernel.
+void turn_to_kernel(Connection& connection, int fd);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.

@@ -45,7 +45,12 @@ void advance_incoming(Connection& c, int fd) {
   if (flow == Flow::ring && stage == Stage::ring) return;
   if (flow == Flow::kernel_again || flow == Flow::broken) return;
   if (!possible(side, flow, stage)) return break_connection(c, fd);
-  if (stage == Stage::kernel || stage == Stage::put_back) return;  // nothing to follow; the rest is retreat()'s
+  if (stage == Stage::kernel) return;
+  if (stage == Stage::put_back) {
+    // Of a retreat that could not wait for an old reader, or was killed: all is in the kernel.
+    if (side.kernel_readers.load(memory_order_acquire) == 0) turn_to_kernel(c, fd);
+    return;
+  }
   if (flow == Flow::kernel) {
     if (side.kernel_readers.load(memory_order_acquire) > 0) return;
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
@@ -81,7 +86,36 @@ void advance_incoming(Connection& c, int fd) {
   }
 }
 
-long account_kernel_bytes(Connection& c, long got) {
+void turn_to_kernel(Connection& c, int fd) {
+  Side& side = *c.side;
+  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
+  // the kernel, so its bells come first, although we may not have passed it.
+  const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  sys::SignalsBlocked alone;
+  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
+    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
+  side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+}
+
+namespace {
+
+// Takes `bells` bytes out of the middle of what was received: those behind `data` are followed by `more`.
+void close_gap(Cursor received, size_t data, size_t bells, size_t more) {
+  Cursor from = received, to = received;
+  from.skip(data + bells);
+  to.skip(data);
+  uint8_t piece[256];
+  for (size_t bytes; more > 0; more -= bytes) {
+    bytes = min_of(more, sizeof piece);
+    from.take(piece, bytes);
+    to.fill(piece, bytes);
+  }
+}
+
+}  // namespace
+
+long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   Side& side = *c.side;
   if (got <= 0) return got;
   if (!has_channel(c) || c.in->stage.load(memory_order_acquire) == Stage::kernel) {
@@ -91,9 +125,13 @@ long account_kernel_bytes(Connection& c, long got) {
   const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
   const uint64_t received = side.kernel_received.load(memory_order_relaxed);
   const uint64_t data = min_of(static_cast<uint64_t>(got), total > received ? total - received : 0);
+  const uint64_t rest = static_cast<uint64_t>(got) - data;
+  // Bells, and behind them nothing; but in a retreat what the peer has put back.
+  const uint64_t bells = side.leaving ? min_of<uint64_t>(rest, bells_until(c, c.in->bells_rung.load(memory_order_acquire))) : rest;
+  if (bells > 0 && rest > bells) close_gap(bytes, data, bells, rest - bells);
   side.kernel_received.fetch_add(data, memory_order_relaxed);
-  side.bells_taken += static_cast<uint32_t>(static_cast<uint64_t>(got) - data);
-  return static_cast<long>(data);
+  side.bells_taken += static_cast<uint32_t>(bells);
+  return static_cast<long>(data + rest - bells);
 }
 
 namespace {

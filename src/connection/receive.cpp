@@ -30,7 +30,7 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
     got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
     Locked lock(c.side->read_lock);
     if (got > 0 && !peek) {
-      const long data = account_kernel_bytes(c, got);
+      const long data = account_kernel_bytes(c, got, request.to);
       if (data == 0) got = kTryAgain;  // nothing but bells: the fence was placed while we slept
       else got = data;
     }
