@@ -104,8 +104,6 @@ bool leave_frozen_ring(Connection& c, int fd) {
     note_demotion(c, Reason::peer_asked);
     return true;
   }
-  // Without an up-fence: a thread of the peer that has been in a kernel read since before the channel takes nothing for a bell.
-  if (side.out_flow.load(memory_order_relaxed) == Flow::kernel) c.out->kernel_total.store(kNever, memory_order_relaxed);
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
     const uint64_t tail = side.tail.load(memory_order_relaxed);
     uint64_t position = c.out->head.load(memory_order_acquire);

@@ -17,7 +17,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -155,13 +154,8 @@ void through_a_killed_child(Dice& dice) {
   ::close(fd);
 }
 
-// One thread at a time has a socket that programs inherit; else each program that is started would make all of them leave their rings, in the middle of
-// everything. SHUNT_STRESS_INHERIT=1 does that: see README.md.
-std::mutex inheritable;
-
+// Each program that is started inherits the sockets of all threads that are here, and makes them leave their rings in the middle of everything.
 void through_another_program(Dice& dice) {
-  std::unique_lock alone(inheritable, std::defer_lock);
-  if (std::getenv("SHUNT_STRESS_INHERIT") == nullptr) alone.lock();
   const Header header = header_of(dice, Task::echo);
   const int fd = begun(dice, header, false);
   CHECK(ask_turns(fd, dice, header, 0, kTurnsBefore));

@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "connection/flow.h"
 #include "stream_pair.h"
 
 namespace shunt::testing {
@@ -152,6 +153,46 @@ TEST(Transfer, PeerThatLeftBytesUnreadIsAResetOnce) {
   char text[16];
   EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), -ECONNRESET);
   EXPECT_EQ(read_from(pair.acceptor, text, sizeof text), 0);
+}
+
+// A thread that has been in a kernel read since before the channel, and a retreat beside it.
+TEST(OldReader, GetsWhatIsSentAfterARetreatBeforeAnyFence) {
+  StreamPair pair;
+  behaviour = {};
+  behaviour.writes_before_offer = 0;
+  char got[16] = {}, byte;
+  long received = 0;
+  std::thread reader([&] { received = read_from(pair.acceptor, got, sizeof got); });
+  while (Pin(pair.acceptor)->side->kernel_readers.load() == 0) std::this_thread::yield();
+  ASSERT_EQ(write_to(pair.acceptor, "x", 1), 1);  // carries the offer
+  ASSERT_EQ(read_from(pair.connector, &byte, 1), 1);
+  ASSERT_TRUE(has_channel(*Pin(pair.connector)));
+  retreat(*Pin(pair.acceptor), pair.acceptor, Reason::exec_inherited);
+  ASSERT_EQ(write_to(pair.connector, "hello", 5), 5);
+  reader.join();
+  EXPECT_EQ(std::string(got, 5), "hello");
+  EXPECT_EQ(received, 5);
+}
+
+TEST(OldReader, TellsBellsFromTheDataBeforeThemAndFromWhatIsPutBackBehindThem) {
+  for (const bool leaving : {false, true}) {
+    SCOPED_TRACE(leaving);
+    StreamPair pair;
+    upgrade(pair);
+    Pin pin(pair.acceptor);
+    Side& side = *pin->side;
+    const uint32_t taken = side.bells_taken;
+    side.leaving = leaving;
+    pin->in->kernel_total = side.kernel_received + 3;
+    pin->in->bells_rung = taken + 2;
+    char first[] = "ab", second[] = "c\0\0put";
+    const iovec parts[] = {{first, 2}, {second, 6}};
+    EXPECT_EQ(account_kernel_bytes(*pin, 8, Cursor(parts, 2)), leaving ? 6 : 3);
+    EXPECT_EQ(std::string(first, 2) + std::string(second, leaving ? 4 : 1), leaving ? "abcput" : "abc");
+    EXPECT_EQ(side.bells_taken - taken, leaving ? 2u : 5u);
+    side.leaving = false;
+    pin->in->bells_rung = taken;
+  }
 }
 
 TEST(Transfer, RetreatPutsUnreadBytesBackThroughTheKernel) {
