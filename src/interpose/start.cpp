@@ -11,6 +11,7 @@
 #include "calls/policy.h"
 #include "config/options.h"
 #include "interpose/handlers.h"
+#include "interpose/inheritance.h"
 #include "interpose/next.h"
 #include "observe/report.h"
 #include "readiness/readiness.h"
@@ -104,6 +105,7 @@ bool start_once(char** environment) {
   const int saved = errno;
   resolve();
   read_program_path();
+  if (getauxval(AT_SECURE) == 0) note_inheritance(environment);
   const bool works = start(environment);
   state.store(works ? State::active : State::inactive, std::memory_order_release);
   errno = saved;

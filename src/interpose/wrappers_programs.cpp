@@ -4,6 +4,7 @@
 #include "calls/escape.h"
 #include "calls/policy.h"
 #include "interpose/export.h"
+#include "interpose/inheritance.h"
 
 using shunt::interpose::active;
 using shunt::interpose::KeepErrno;
@@ -62,46 +63,54 @@ size_t count_arguments(va_list arguments) {
 
 SHUNT_WRAPPER(int, execve, (const char* path, char* const* argv, char* const* environment)) {
   const Exec exec(path);
-  return next.execve(path, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.execve(path, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execv, (const char* path, char* const* argv)) {
   const Exec exec(path);
-  return next.execve(path, argv, environ);
+  SHUNT_INHERIT(whole, environ)
+  return next.execve(path, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execvp, (const char* file, char* const* argv)) {
   const Exec exec(known_path(file));
-  return next.execvp(file, argv);
+  SHUNT_INHERIT(whole, environ)
+  return next.execvpe(file, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execvpe, (const char* file, char* const* argv, char* const* environment)) {
   const Exec exec(known_path(file));
-  return next.execvpe(file, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.execvpe(file, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execveat, (int fd, const char* path, char* const* argv, char* const* environment, int flags)) {
   const Exec exec(nullptr);
-  return next.execveat(fd, path, argv, environment, flags);
+  SHUNT_INHERIT(whole, environment)
+  return next.execveat(fd, path, argv, whole, flags);
 }
 
 SHUNT_WRAPPER(int, fexecve, (int fd, char* const* argv, char* const* environment)) {
   const Exec exec(nullptr);
-  return next.fexecve(fd, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.fexecve(fd, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execl, (const char* path, const char* first, ...)) {
   SHUNT_GATHER(argv, first, arguments);
   va_end(arguments);
   const Exec exec(path);
-  return next.execve(path, argv, environ);
+  SHUNT_INHERIT(whole, environ)
+  return next.execve(path, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execlp, (const char* file, const char* first, ...)) {
   SHUNT_GATHER(argv, first, arguments);
   va_end(arguments);
   const Exec exec(known_path(file));
-  return next.execvp(file, argv);
+  SHUNT_INHERIT(whole, environ)
+  return next.execvpe(file, argv, whole);
 }
 
 SHUNT_WRAPPER(int, execle, (const char* path, const char* first, ...)) {
@@ -109,21 +118,24 @@ SHUNT_WRAPPER(int, execle, (const char* path, const char* first, ...)) {
   char* const* environment = va_arg(arguments, char* const*);
   va_end(arguments);
   const Exec exec(path);
-  return next.execve(path, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.execve(path, argv, whole);
 }
 
 SHUNT_WRAPPER(int, posix_spawn,
               (pid_t * pid, const char* path, const posix_spawn_file_actions_t* actions,
                const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
   actions ? calls::before_spawn_with_actions() : calls::before_spawn();
-  return next.posix_spawn(pid, path, actions, attributes, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.posix_spawn(pid, path, actions, attributes, argv, whole);
 }
 
 SHUNT_WRAPPER(int, posix_spawnp,
               (pid_t * pid, const char* file, const posix_spawn_file_actions_t* actions,
                const posix_spawnattr_t* attributes, char* const* argv, char* const* environment)) {
   actions ? calls::before_spawn_with_actions() : calls::before_spawn();
-  return next.posix_spawnp(pid, file, actions, attributes, argv, environment);
+  SHUNT_INHERIT(whole, environment)
+  return next.posix_spawnp(pid, file, actions, attributes, argv, whole);
 }
 
 SHUNT_WRAPPER(int, posix_spawn_file_actions_adddup2, (posix_spawn_file_actions_t * actions, int from, int to)) {

@@ -163,7 +163,8 @@ void through_another_program(Dice& dice) {
   words << header.seed << ' ' << header.up << ' ' << header.turn << ' ' << kTurnsBefore << ' ' << turns_of(header) << ' ' << dice.next();
   std::string number = std::to_string(fd), text = words.str(), name = "stress", flag = "--carry-on";
   char* arguments[] = {name.data(), flag.data(), number.data(), text.data(), nullptr};
-  char* nothing[] = {nullptr};
+  std::string no_library = "LD_PRELOAD=";
+  char* nothing[] = {no_library.data(), nullptr};
   char** environment = dice.one_in(2) ? environ : nothing;
   pid_t child = -1;
   if (dice.one_in(2)) {

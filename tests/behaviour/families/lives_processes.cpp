@@ -110,9 +110,10 @@ constexpr Life kForked[] = {
 BEHAVIOUR{.name = "forked_at_the_server", .server = holds<kForked>, .client = faces<kForked>, .warms_up = false};
 BEHAVIOUR{.name = "forked_at_the_client", .server = faces<kForked>, .client = holds<kForked>, .warms_up = false};
 
-// The environment without the library.
+// The environment without the library. Named and empty: without the name the library would be given along.
 std::vector<char*> wiped_environment() {
-  std::vector<char*> wiped;
+  static char no_library[] = "LD_PRELOAD=";
+  std::vector<char*> wiped{no_library};
   for (char** one = environ; *one != nullptr; ++one) {
     if (std::strncmp(*one, "LD_PRELOAD=", 11) != 0 && std::strncmp(*one, "SHUNT_", 6) != 0) wiped.push_back(*one);
   }
