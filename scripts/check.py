@@ -91,7 +91,7 @@ class Steps:
 
     @staticmethod
     def asan(log):
-        """everything but the applications, the models and the stress, with AddressSanitizer and UndefinedBehaviorSanitizer"""
+        """everything but the applications, the models and the stress (its README says why), with AddressSanitizer and UndefinedBehaviorSanitizer"""
         _cmake(log, "--preset", "asan")
         _cmake(log, "--build", "--preset", "asan")
         return _ctest(log, "asan", "-LE", "^(model|stress)$")
