@@ -73,7 +73,6 @@ void advance_incoming(Connection& c, int fd) {
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
     if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
     const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
-    sys::SignalsBlocked alone;  // who leaves half way cannot tell these bells from the data behind them
     for (int takes = 0; const uint32_t bells = bells_until(c, last); ++takes) {
       if (takes == kMostBellTakes) return;  // go on at the next look
       const long taken = take_bells(c, fd, bells);
@@ -92,7 +91,6 @@ void turn_to_kernel(Connection& c, int fd) {
   // the kernel, so its bells come first, although we may not have passed it.
   const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
   const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  sys::SignalsBlocked alone;
   for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
     if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
@@ -201,32 +199,34 @@ uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool p
 
 namespace {
 
+// Bells are counted as they are taken, also by who leaves half way: at a fence nothing could tell them from the data behind.
 class TakingBells : Duty {
  public:
-  TakingBells(Connection& connection, int fd) : connection_(connection), fd_(fd) { begin(undo); }
+  explicit TakingBells(Side& side) : side_(side), before_(side.bells_taken) { begin(undo); }
   ~TakingBells() { done(); }
+  long take(int fd, uint32_t most) {
+    uint8_t bells[64];
+    receive_and_mark(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT, taken_);
+    count();
+    return taken_;
+  }
 
  private:
-  static void undo(Duty& duty) {
-    const auto& self = static_cast<TakingBells&>(duty);
-    recount_bells(self.connection_, self.fd_);
+  void count() {
+    if (taken_ > 0) side_.bells_taken = before_ + static_cast<uint32_t>(taken_);
+    if (taken_ == -ECONNRESET) side_.reset_taken = true;
   }
-  Connection& connection_;
-  int fd_;
+  static void undo(Duty& duty) { static_cast<TakingBells&>(duty).count(); }
+  Side& side_;
+  uint32_t before_;
+  int64_t taken_ = 0;
 };
 
 }  // namespace
 
 // Signals stay as they are: this is done before most sleeps, and whoever unblocks a signal of the process takes it from the thread
 // that the kernel chose. A handler that runs before the bells are counted takes none, and follows no fence.
-long take_bells(Connection& c, int fd, uint32_t most) {
-  const TakingBells may_be_left(c, fd);
-  uint8_t bells[64];
-  const long taken = sys::recv(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT);
-  if (taken > 0) c.side->bells_taken += static_cast<uint32_t>(taken);
-  if (taken == -ECONNRESET) c.side->reset_taken = true;
-  return taken;
-}
+long take_bells(Connection& c, int fd, uint32_t most) { return TakingBells(*c.side).take(fd, most); }
 
 void recount_bells(Connection& c, int fd) {
   if (!has_channel(c)) return;

@@ -116,7 +116,6 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
 long end_of_left(Connection& c, int fd) {
   const bool fenced = c.in->stage.load(memory_order_acquire) == Stage::kernel_again;
   const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
-  sys::SignalsBlocked alone;
   for (int takes = 0; fenced && takes < kMostBellTakes && bells_until(c, last) > 0; ++takes) {
     const long taken = take_bells(c, fd, bells_until(c, last));
     if (taken == -EAGAIN) return -EAGAIN;  // the last one is on its way

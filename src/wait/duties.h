@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace shunt {
@@ -79,6 +80,8 @@ class HandlerScope {
 void count_and_mark(std::atomic<uint32_t>& counter, uint32_t change, uint32_t& mark, uint32_t value);
 // send(fd, "", 1, flags), then mark = 1, whatever it returned. −errno.
 long send_byte_and_mark(int fd, int flags, uint32_t& mark);
+// result = recv(fd, buffer, bytes, flags), −errno; both are one step.
+long receive_and_mark(int fd, void* buffer, size_t bytes, int flags, int64_t& result);
 // `context`: of the signal. Any thread.
 void finish_step(void* context);
 

@@ -20,22 +20,25 @@ long send_byte_and_mark(int fd, int flags, uint32_t& mark) {
   return result;
 }
 
+long receive_and_mark(int fd, void* buffer, size_t bytes, int flags, int64_t& result) { return result = sys::recv(fd, buffer, bytes, flags); }
+
 void finish_step(void*) {}
 
 }  // namespace shunt
 
 #else
 
-// Behind these labels stands the second step: movl %edx, (%rbx).
+// Behind these labels stands the second step: movl %edx, (%rbx); of the last one, movq %rax, (%rbx).
 extern "C" {
 extern const char shunt_count_mark[] __attribute__((visibility("hidden")));
 extern const char shunt_send_mark[] __attribute__((visibility("hidden")));
+extern const char shunt_receive_mark[] __attribute__((visibility("hidden")));
 }
 
 namespace shunt {
 namespace {
 
-constexpr greg_t kMarkBytes = 2;
+constexpr greg_t kMarkBytes = 2, kResultBytes = 3;
 
 }  // namespace
 
@@ -66,9 +69,28 @@ constexpr greg_t kMarkBytes = 2;
   return result;
 }
 
+[[gnu::noinline]] long receive_and_mark(int fd, void* buffer, size_t bytes, int flags, int64_t& result) {
+  long got;
+  register long r10 __asm__("r10") = flags;
+  register long r8 __asm__("r8") = 0;
+  register long r9 __asm__("r9") = 0;
+  __asm__ volatile(
+      "syscall\n"
+      "shunt_receive_mark:\n\t"
+      "movq %%rax, (%%rbx)"
+      : "=a"(got)
+      : "a"(long{SYS_recvfrom}), "D"(long{fd}), "S"(buffer), "d"(bytes), "r"(r10), "r"(r8), "r"(r9), "b"(&result)
+      : "rcx", "r11", "memory");
+  return got;
+}
+
 void finish_step(void* context) {
   greg_t* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const greg_t at = registers[REG_RIP];
+  if (at == reinterpret_cast<greg_t>(shunt_receive_mark)) {
+    *reinterpret_cast<int64_t*>(registers[REG_RBX]) = registers[REG_RAX];
+    registers[REG_RIP] = at + kResultBytes;
+  }
   if (at != reinterpret_cast<greg_t>(shunt_count_mark) && at != reinterpret_cast<greg_t>(shunt_send_mark)) return;
   *reinterpret_cast<uint32_t*>(registers[REG_RBX]) = static_cast<uint32_t>(registers[REG_RDX]);
   registers[REG_RIP] = at + kMarkBytes;

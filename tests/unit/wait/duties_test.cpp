@@ -2,6 +2,10 @@
 #include "wait/duties.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 #include <vector>
 
@@ -75,6 +79,21 @@ TEST(Duties, CountsAndMarksTogether) {
   count_and_mark(counter, ~0u, mark, 0);
   EXPECT_EQ(counter.load(), 5u);
   EXPECT_EQ(mark, 0u);
+}
+
+TEST(Duties, ReceivesAndSaysWhat) {
+  int pair[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  ASSERT_EQ(write(pair[0], "abc", 3), 3);
+  char got[4] = {};
+  int64_t result = 0;
+  EXPECT_EQ(receive_and_mark(pair[1], got, 2, MSG_DONTWAIT, result), 2);
+  EXPECT_EQ(result, 2);
+  EXPECT_STREQ(got, "ab");
+  EXPECT_EQ(receive_and_mark(pair[1], got, 2, MSG_DONTWAIT, result), 1);
+  EXPECT_EQ(receive_and_mark(pair[1], got, 2, MSG_DONTWAIT, result), -EAGAIN);
+  EXPECT_EQ(result, -EAGAIN);
+  close(pair[0]), close(pair[1]);
 }
 
 }  // namespace
