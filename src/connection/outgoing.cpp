@@ -231,11 +231,13 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
 }
 
 uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
+  // While there is a larger area: what a handler writes in the middle of the copy finds room as well.
+  const uint64_t room = wanted + Connection::kLateBytes;
   uint64_t space = free_bytes(*c.side);
-  if (space >= wanted) return space;
+  if (space >= room) return space;
   if (!refresh_head(c, fd)) return 0;
   space = free_bytes(*c.side);
-  if (space < wanted && !nested && grow(c, wanted)) space = free_bytes(*c.side);
+  if (space < room && !nested && grow(c, room)) space = free_bytes(*c.side);
   return space;
 }
 

@@ -168,7 +168,8 @@ BEHAVIOUR{.name = "in_two_processes_share_one_shot_events",
                 work();
                 join_child(child);
               },
-          .leaves_ring = true};
+          .leaves_ring = true,
+          .limit = kByFences};
 
 // A level that stays true is told to every thread that waits; what was deleted is told to none.
 BEHAVIOUR{.name = "are_not_told_of_what_another_thread_has_deleted",
