@@ -2,7 +2,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -141,6 +143,29 @@ void in_an_image(int fd, const Stream& rest, const char* program, Library librar
   join_child(child);
 }
 
+// A copy of this program with another user's rights, for which the loader leaves the library out. Only root can give those away; for others
+// it is this program.
+class SetuidCopy {
+ public:
+  SetuidCopy() {
+    const int from = ::open(kThisProgram, O_RDONLY | O_CLOEXEC), to = ::mkstemp(path_);
+    CHECK(from >= 0 && to >= 0);
+    while (const ssize_t copied = ::sendfile(to, from, nullptr, 1 << 20)) CHECK(copied > 0);
+    if (::geteuid() == 0) CHECK_EQ(::fchown(to, kNobody, kNobody), 0);
+    CHECK_EQ(::fchmod(to, 04755), 0);
+    CHECK_EQ(::close(from), 0);
+    CHECK_EQ(::close(to), 0);
+  }
+  ~SetuidCopy() { ::unlink(path_); }
+  SetuidCopy(const SetuidCopy&) = delete;
+  SetuidCopy& operator=(const SetuidCopy&) = delete;
+  const char* path() const { return path_; }
+
+ private:
+  static constexpr uid_t kNobody = 65534;
+  char path_[32] = "/tmp/shunt-setuid-XXXXXX";
+};
+
 constexpr Life kExecuted[] = {
     {"exec of an aware image", [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::kept); },
      nullptr, true},
@@ -148,6 +173,12 @@ constexpr Life kExecuted[] = {
      [](int fd, const Stream& rest) { in_an_image(fd, rest, kThisProgram, Library::wiped); }, nullptr, true},
     {"exec of a static image",
      [](int fd, const Stream& rest) { in_an_image(fd, rest, SHUNT_STATIC_IMAGE, Library::kept); }, nullptr, true},
+    {"exec of a setuid image",
+     [](int fd, const Stream& rest) {
+       const SetuidCopy copy;
+       in_an_image(fd, rest, copy.path(), Library::kept);
+     },
+     nullptr, true},
     {"exec of a program that leaves it alone",
      [](int fd, const Stream& rest) {
        join_child(in_child([] { ::execl("/bin/true", "true", static_cast<char*>(nullptr)); }));
