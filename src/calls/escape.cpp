@@ -84,6 +84,10 @@ void before_spawn_with_actions() {
 
 void before_exec() {
   before_spawn();
+  if (!in_foreign_process())
+    for_each_open([](int fd, Connection& connection, long flags) {
+      if (!(flags & FD_CLOEXEC)) reset_if_stranded(connection, fd);
+    });
   change_holders(-1);
 }
 
