@@ -122,6 +122,7 @@ bool reads_past_us(Reason reason) {
     case Reason::exec_inherited:
     case Reason::passed_descriptor:
     case Reason::stdio:
+    case Reason::by_libc:
     case Reason::splice:
     case Reason::io_uring:
       return true;

@@ -133,6 +133,7 @@ BEHAVIOUR{.name = "vfork_and_exec_of_a_program_that_leaves_it_alone",
                 read_stream(fd, 0, 20'000, 3000);
                 expect_end_of_stream(fd);
                 write_stream(fd, 0, 20'000, 3000);
+                CHECK_EQ(::close(fd), 0);
               },
           .client =
               [](int fd) {
