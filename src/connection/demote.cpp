@@ -214,11 +214,13 @@ void settle_end(Connection& c, int fd) {
 
 }  // namespace
 
-bool take_over(const Connection& c, uint64_t begin, uint64_t end, uint64_t& put_back) {
+bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);
   // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
   const bool over = c.in->writing.load(memory_order_acquire) == 0;
+  // A write that was under way when the ring was frozen, and took longer than anybody waited.
+  if (over && refresh_tail(c, fd, false)) end = c.side->tail_seen.load(memory_order_relaxed);
   // SYNC: ordered by the acquire of `writing`, pairs with leave_frozen_ring().
   const uint64_t reached = min_of(c.in->demote_at.load(memory_order_relaxed), end);
   put_back = reached > begin ? reached - begin : 0;

@@ -98,17 +98,22 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
 constexpr int kTries = 2000;  // of kPauseNs: how long a peer may be in the middle of putting back, and the relay in delivering
 constexpr long kPauseNs = 100'000;
 constexpr timespec kPause{0, kPauseNs};
+constexpr long kLongestPauseNs = 10'000'000;
 
-// From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on.
-RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
+// From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on. A peer that is stopped in the
+// middle of a write is waited for as long as the program is there.
+RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   uint64_t put_back = 0;
-  bool over = take_over(c, plan.begin, plan.end, put_back);
-  for (int i = 0; i < kTries && !over; ++i) {
-    sys::ppoll(nullptr, 0, &kPause, nullptr);
-    over = take_over(c, plan.begin, plan.end, put_back);
+  bool over = false, died = false;
+  timespec pause = kPause;
+  while (!(over = take_over(c, original, plan.begin, plan.end, put_back)) && !died) {
+    if (sys::poll_now(ours, 0) & POLLHUP) sys::raw(SYS_exit_group, 0);
+    sys::ppoll(nullptr, 0, &pause, nullptr);
+    if (pause.tv_nsec < kLongestPauseNs) pause.tv_nsec *= 2;
+    died = (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0;
   }
-  if (!over && (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP))) {
-    int queued = 0;  // it died in the middle
+  if (!over) {
+    int queued = 0;  // in the middle
     sys::raw(SYS_ioctl, original, FIONREAD, &queued);
     const auto in_kernel = static_cast<uint64_t>(queued);
     put_back = min_of(in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0, plan.end - plan.begin);
@@ -161,7 +166,7 @@ long introduce(int original, int line) {
   return pair[1];
 }
 
-[[noreturn]] void run(const Connection& c, int original, int line, RelayPlan plan) {
+[[noreturn]] void run(Connection& c, int original, int line, RelayPlan plan) {
   // What ends the program must not end the delivery: bytes that the kernel holds outlive their sender, too.
   uint64_t all_signals = ~uint64_t{0};
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all_signals, nullptr, sizeof all_signals);
@@ -173,7 +178,7 @@ long introduce(int original, int line) {
   const long flags = sys::raw(SYS_fcntl, original, F_GETFL);
   if (flags & O_NONBLOCK)
     sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
-  if (plan.takes_over) plan = taken_over(c, original, plan);
+  if (plan.takes_over) plan = taken_over(c, original, ours, plan);
   forward(original, ours, plan.kernel_first, false);
   deliver_ring(c, ours, plan.begin, plan.end);
   forward(original, ours, plan.bells, true);
@@ -192,7 +197,7 @@ long introduce(int original, int line) {
 }
 
 // No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
-long fork_relay(const Connection& c, int fd, int line, const RelayPlan& plan) {
+long fork_relay(Connection& c, int fd, int line, const RelayPlan& plan) {
   const long child = sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
   if (child == 0) {
     if (sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) == 0) run(c, fd, line, plan);
@@ -203,7 +208,7 @@ long fork_relay(const Connection& c, int fd, int line, const RelayPlan& plan) {
 }
 
 // The program's end of the pair, and in `line` whom to tell that it is in place. −errno: there is no relay.
-long make_end(const Connection& c, int fd, const RelayPlan& plan, int& line, bool& alike) {
+long make_end(Connection& c, int fd, const RelayPlan& plan, int& line, bool& alike) {
   const sys::SignalsBlocked whole;
   int lines[2];
   if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lines); made < 0) return made;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <vector>
 
 #include "behaviour.h"
@@ -74,6 +75,16 @@ Peer peer_of(int fd) {
   return peer;
 }
 
+// With each of its ids.
+bool runs_as(int process, uid_t user) {
+  std::ifstream status("/proc/" + std::to_string(process) + "/status");
+  std::string word;
+  while (status >> word && word != "Uid:") continue;
+  uid_t real = 0, effective = 0, saved = 0;
+  status >> real >> effective >> saved;
+  return status && real == user && effective == user && saved == user;
+}
+
 // Where nothing depends on chance, unread bytes lay in the ring.
 bool surely_on_ring() { return current_way() == Way::both; }
 
@@ -121,9 +132,7 @@ void hand_on_and_reply(int fd) {
     if (current_way() == Way::kernel) CHECK(seen.file == before.file && seen.who.pid == before.who.pid);
     if (surely_on_ring()) {
       CHECK(seen.file != before.file);  // a relay stands in, and is of that user itself
-      struct stat process {};
-      CHECK_EQ(::stat(("/proc/" + std::to_string(seen.who.pid)).c_str(), &process), 0);
-      CHECK_EQ(process.st_uid, before.who.uid);
+      CHECK(runs_as(seen.who.pid, before.who.uid));
     }
     read_stream(received, 0, kUnread, 4000);
     expect_end_of_stream(received);
@@ -253,6 +262,32 @@ BEHAVIOUR{.name = "is_never_shown_as_the_givers",
                 write_stream(fd, 0, kUnread, kUnread);
                 CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
                 tell_peer();
+              },
+          .connects_itself = true,
+          .leaves_ring = true};
+
+// Nobody stands in for a sender that is alive: it brings its bytes when it next acts.
+BEHAVIOUR{.name = "is_a_client_that_acts_later",
+          .server =
+              [](int) {
+                const int fd = accept_from_another_user();
+                give_up_other_ids();
+                const Peer before = peer_of(fd);
+                hand_on(fd, [&](int received) {
+                  CHECK(peer_of(received).has_ids_of(before));
+                  tell_peer();
+                  read_stream(received, 0, kUnread + 1, 4000);
+                  write_stream(received, 0, kReply, 700);
+                });
+              },
+          .client =
+              [](int) {
+                const int fd = connect_as_another_user();
+                write_stream(fd, 0, kUnread, kUnread);
+                tell_peer();
+                await_peer();
+                write_stream(fd, kUnread, 1, 1);
+                CHECK_EQ(read_stream_to_end(fd, 0, 1000), kReply);
               },
           .connects_itself = true,
           .leaves_ring = true};
