@@ -28,8 +28,7 @@ bool follow(int from, int to, bool under_stream) {
 }
 
 bool is_same_socket(int one, int other) {
-  struct stat first {
-  }, second{};
+  struct stat first {}, second {};
   return sys::raw(SYS_fstat, one, &first) >= 0 && sys::raw(SYS_fstat, other, &second) >= 0 &&
          first.st_ino == second.st_ino && first.st_dev == second.st_dev;
 }

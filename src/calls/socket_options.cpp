@@ -35,8 +35,7 @@ struct Effect {
 std::atomic<bool> odd_credentials{false};  // SO_PASSSEC, SO_PASSPIDFD or SO_INQ was ever set in this process
 
 Effect effect_of(int level, int name, const void* value, socklen_t length) {
-  if (level != SOL_SOCKET || length < sizeof(int) || unreadable(value, sizeof(int)))
-    return {Meaning::nothing, Reason::none};
+  if (level != SOL_SOCKET || length < sizeof(int) || unreadable(value, sizeof(int))) return {Meaning::nothing, Reason::none};
   const int number = *static_cast<const int*>(value);
   switch (name) {
     case kReceiveTimeoutOld:

@@ -254,11 +254,16 @@ void reset_if_stranded(Connection& c, int fd) {
 }
 
 void stop_lending(const Connection& c, int fd) {
-  if (c.lends_ids.load(memory_order_relaxed)) put_reset(fd);
+  if (c.lends_ids.load(memory_order_relaxed) && put_reset(fd) < 0) silence(fd);
 }
 
 bool retreat(Connection& c, int fd, Reason reason) {
-  if (c.lends_ids.load(memory_order_relaxed)) return leaves_process(reason) && reset(c, fd);
+  if (c.lends_ids.load(memory_order_relaxed)) {
+    if (!leaves_process(reason)) return false;
+    const bool replaced = reset(c, fd);
+    if (!replaced) silence(fd);
+    return replaced;
+  }
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
   const bool frozen = has_channel(c) && !c.relayed.load(memory_order_relaxed);
   if (frozen) freeze_incoming(c);

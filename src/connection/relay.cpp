@@ -270,4 +270,10 @@ long put_reset(int fd) {
   return result < 0 ? result : 0;
 }
 
+void silence(int fd) {
+  uint8_t dropped[4096];
+  sys::raw(SYS_shutdown, fd, SHUT_RDWR);
+  while (sys::recv(fd, dropped, sizeof dropped, MSG_DONTWAIT) > 0) continue;
+}
+
 }  // namespace shunt

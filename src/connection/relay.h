@@ -27,5 +27,7 @@ void remember_peer(Connection& connection, int fd);
 
 // In the place of `fd`: a connection whose peer reset it. 0 or −errno.
 long put_reset(int fd);
+// Where that finds no room: nothing comes from `fd` any more, and nothing goes there.
+void silence(int fd);
 
 }  // namespace shunt

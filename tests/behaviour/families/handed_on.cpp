@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -222,6 +223,13 @@ BEHAVIOUR{.name = "shows_a_client_that_does_something_else",
           .connects_itself = true,
           .leaves_ring = true};
 
+void connect_write_and_shut(int) {
+  const int fd = connect_as_another_user();
+  write_stream(fd, 0, kUnread, kUnread);
+  CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
+  tell_peer();
+}
+
 // ---- a giver that may not take on the peer's ids
 
 void give_up_other_ids() {
@@ -256,13 +264,7 @@ BEHAVIOUR{.name = "is_never_shown_as_the_givers",
                 const Peer before = peer_of(fd);
                 hand_on(fd, [&](int received) { expect_own_name_or_reset(received, before, 0); });
               },
-          .client =
-              [](int) {
-                const int fd = connect_as_another_user();
-                write_stream(fd, 0, kUnread, kUnread);
-                CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
-                tell_peer();
-              },
+          .client = connect_write_and_shut,
           .connects_itself = true,
           .leaves_ring = true};
 
@@ -292,39 +294,50 @@ BEHAVIOUR{.name = "is_a_client_that_acts_later",
           .connects_itself = true,
           .leaves_ring = true};
 
+// Without room there is no number left for any other file.
+void dup_to_stdin(int fd, bool room) {
+  rlimit before{};
+  CHECK_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = STDERR_FILENO + 1, .rlim_max = before.rlim_max};
+  if (!room) CHECK_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  CHECK_EQ(::dup2(fd, STDIN_FILENO), STDIN_FILENO);
+  if (!room) CHECK_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 // splice takes bytes past the library: the process itself gets them, and is told the truth; others are not misled.
+template <bool kRoom>
+void splice_and_share(int) {
+  const int fd = accept_from_another_user();
+  give_up_other_ids();
+  const Peer before = peer_of(fd);
+  int ends[2];
+  CHECK_EQ(::pipe(ends), 0);
+  uint64_t moved = 0;
+  while (moved < 10'000) {
+    const ssize_t n = ::splice(fd, nullptr, ends[1], nullptr, 10'000 - moved, 0);
+    CHECK(n > 0);
+    CHECK_EQ(read_exactly(ends[0], static_cast<size_t>(n)), bytes_at(moved, static_cast<size_t>(n)));
+    moved += static_cast<uint64_t>(n);
+  }
+  const Peer after = peer_of(fd);
+  CHECK_EQ(after.who.pid, before.who.pid);
+  CHECK_EQ(after.who.uid, before.who.uid);
+  CHECK_EQ(after.who.gid, before.who.gid);
+  dup_to_stdin(fd, kRoom);
+  const bool named = peer_of(STDIN_FILENO).has_ids_of(before);
+  if (!named) kRoom ? expect_own_name_or_reset(STDIN_FILENO, before, moved) : expect_end_of_stream(STDIN_FILENO);
+  if (surely_on_ring()) CHECK_EQ(named, !before.is_foreign());
+  hand_on(fd, [&](int received) { expect_own_name_or_reset(received, before, moved); });
+}
+
 BEHAVIOUR{.name = "is_never_shown_as_the_givers_after_splice",
-          .server =
-              [](int) {
-                const int fd = accept_from_another_user();
-                give_up_other_ids();
-                const Peer before = peer_of(fd);
-                int ends[2];
-                CHECK_EQ(::pipe(ends), 0);
-                uint64_t moved = 0;
-                while (moved < 10'000) {
-                  const ssize_t n = ::splice(fd, nullptr, ends[1], nullptr, 10'000 - moved, 0);
-                  CHECK(n > 0);
-                  CHECK_EQ(read_exactly(ends[0], static_cast<size_t>(n)), bytes_at(moved, static_cast<size_t>(n)));
-                  moved += static_cast<uint64_t>(n);
-                }
-                const Peer after = peer_of(fd);
-                CHECK_EQ(after.who.pid, before.who.pid);
-                CHECK_EQ(after.who.uid, before.who.uid);
-                CHECK_EQ(after.who.gid, before.who.gid);
-                CHECK_EQ(::dup2(fd, STDIN_FILENO), STDIN_FILENO);
-                const bool named = peer_of(STDIN_FILENO).has_ids_of(before);
-                if (!named) expect_own_name_or_reset(STDIN_FILENO, before, moved);
-                if (surely_on_ring()) CHECK_EQ(named, !before.is_foreign());
-                hand_on(fd, [&](int received) { expect_own_name_or_reset(received, before, moved); });
-              },
-          .client =
-              [](int) {
-                const int fd = connect_as_another_user();
-                write_stream(fd, 0, kUnread, kUnread);
-                CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
-                tell_peer();
-              },
+          .server = splice_and_share<true>,
+          .client = connect_write_and_shut,
+          .connects_itself = true,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "is_never_shown_as_the_givers_where_no_number_is_left",
+          .server = splice_and_share<false>,
+          .client = connect_write_and_shut,
           .connects_itself = true,
           .leaves_ring = true};
 
