@@ -86,6 +86,12 @@ bool runs_as(int process, uid_t user) {
   return status && real == user && effective == user && saved == user;
 }
 
+// From its own user: it is a copy of ours.
+bool hides_its_memory(int process) {
+  const AsAnotherUser user;
+  return ::open(("/proc/" + std::to_string(process) + "/mem").c_str(), O_RDONLY) < 0 && errno == EACCES;
+}
+
 // Where nothing depends on chance, unread bytes lay in the ring.
 bool surely_on_ring() { return current_way() == Way::both; }
 
@@ -134,6 +140,7 @@ void hand_on_and_reply(int fd) {
     if (surely_on_ring()) {
       CHECK(seen.file != before.file);  // a relay stands in, and is of that user itself
       CHECK(runs_as(seen.who.pid, before.who.uid));
+      if (before.is_foreign()) CHECK(hides_its_memory(seen.who.pid));
     }
     read_stream(received, 0, kUnread, 4000);
     expect_end_of_stream(received);
