@@ -109,7 +109,10 @@ RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   while (!(over = take_over(c, original, plan.begin, plan.end, put_back)) && !died) {
     if (sys::poll_now(ours, 0) & POLLHUP) sys::raw(SYS_exit_group, 0);
     sys::ppoll(nullptr, 0, &pause, nullptr);
-    if (pause.tv_nsec < kLongestPauseNs) pause.tv_nsec *= 2;
+    if (pause.tv_nsec < kLongestPauseNs)
+      pause.tv_nsec *= 2;
+    else
+      say_delivered();
     died = (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0;
   }
   if (!over) {
