@@ -61,6 +61,17 @@ bool is_named(int fd) {
   return fd < kMaxNamed && (named[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1) != 0;
 }
 
+// What it did not duplicate it inherits without knowing: unread bytes stay with its parent, which waits for this exec.
+void before_exec_of_vfork_child() {
+  for_each_open([](int fd, Connection& connection, long flags) {
+    if (flags & FD_CLOEXEC) return;
+    std::atomic<uint32_t>& holders = connection.side->holders;
+    holders.fetch_add(1, std::memory_order_relaxed);
+    leave_ring(connection, fd, Reason::exec_inherited);
+    holders.fetch_sub(1, std::memory_order_relaxed);
+  });
+}
+
 }  // namespace
 
 bool exec_must_fail(const char* path) {
@@ -83,7 +94,11 @@ void before_spawn_with_actions() {
 }
 
 void before_exec() {
+  if (in_foreign_process()) return before_exec_of_vfork_child();
   before_spawn();
+  for_each_open([](int fd, Connection& connection, long flags) {
+    if (!(flags & FD_CLOEXEC)) reset_if_stranded(connection, fd);
+  });
   change_holders(-1);
 }
 

@@ -3,6 +3,8 @@
 
 #include <sys/time.h>
 
+#include <cstring>
+
 #include "calls/kernel.h"
 #include "calls/policy.h"
 #include "sys/raw.h"
@@ -95,10 +97,15 @@ long setsockopt(int fd, int level, int name, const void* value, socklen_t length
 }
 
 long getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
-  if (level != SOL_SOCKET || name != SO_ERROR) return kPassOn;
+  if (level != SOL_SOCKET || (name != SO_ERROR && name != SO_PEERCRED)) return kPassOn;
   Pin connection(fd);
   if (!connection || !has_channel(*connection)) return kPassOn;
   const long result = kernel.getsockopt(fd, level, name, value, length);
+  if (name == SO_PEERCRED) {
+    if (result >= 0 && connection->relayed.load(std::memory_order_relaxed))
+      memcpy(value, &connection->peer_before, *length);
+    return result;
+  }
   if (result < 0 || *length < sizeof(int)) return result;
   int& error = *static_cast<int*>(value);
   error = take_error(*connection, fd, error);

@@ -31,6 +31,8 @@ struct Connection {
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
+  std::atomic<bool> lends_ids;        // relayed, and the kernel names us as the peer: another program must not get the bytes
+  ucred peer_before;                  // relayed: whom the kernel named before
   // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
   static constexpr uint32_t kLateBytes = 512;
   volatile uint64_t copying;       // bytes that the interrupted copy will publish; 0: none is under way
@@ -165,6 +167,10 @@ void make_plain(Connection& connection, int fd, Reason reason);
 // Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
 // True: the bytes left unread had to be given to a relay, so `fd` is another open file now (earlier duplicates of it are not).
 bool retreat(Connection& connection, int fd, Reason reason);
+// Before exec: the new program would miss bytes of a peer that is gone, which nobody will be there to read. It is to see a reset.
+void reset_if_stranded(Connection& connection, int fd);
+// `fd` is to be seen by other programs: that must not be under our ids.
+void stop_lending(const Connection& connection, int fd);
 // Before the kernel's shutdown(2), which cannot fail for a `how` that is valid. / After the last close in this process.
 void note_shutdown(Connection& connection, int how);
 // Before a close: bells of a peer that has left the ring are no unread data, which the kernel would tell it of as a reset.

@@ -96,9 +96,22 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   return true;
 }
 
-bool relayed(Connection& c, int fd, const RelayPlan& plan) {
+bool relayed(Connection& c, int fd, const RelayPlan& plan, Likeness likeness) {
   readiness_hooks.before_relay(c);
-  const bool replaced = start_relay(c, fd, plan) == 0;
+  const bool replaced = start_relay(c, fd, plan, likeness) == 0;
+  readiness_hooks.after_relay(c);
+  return replaced;
+}
+
+// What is left in the ring can still be read by us alone, who know whose it is.
+bool reset(Connection& c, int fd) {
+  readiness_hooks.before_relay(c);
+  remember_peer(c, fd);
+  const bool replaced = put_reset(fd) == 0;
+  if (replaced) {
+    c.relayed.store(true, memory_order_relaxed);
+    c.lends_ids.store(true, memory_order_relaxed);
+  }
   readiness_hooks.after_relay(c);
   return replaced;
 }
@@ -109,6 +122,7 @@ bool reads_past_us(Reason reason) {
     case Reason::exec_inherited:
     case Reason::passed_descriptor:
     case Reason::stdio:
+    case Reason::by_libc:
     case Reason::splice:
     case Reason::io_uring:
       return true;
@@ -117,16 +131,11 @@ bool reads_past_us(Reason reason) {
   }
 }
 
+// Another program sees whom the kernel names as the peer.
+bool leaves_process(Reason reason) { return reason == Reason::exec_inherited || reason == Reason::passed_descriptor; }
+
 // A relay takes everything from the old socket: nobody else may have it.
 bool is_only_holder(const Connection& c) { return c.side->holders.load(memory_order_relaxed) <= 1; }
-
-// A relay in the place of a living peer: only of one that our end could be taken for.
-bool may_stand_in(const Connection& c, int fd) {
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  return is_only_holder(c) && sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         static_cast<long>(peer.uid) == sys::raw(SYS_geteuid) && static_cast<long>(peer.gid) == sys::raw(SYS_getegid);
-}
 
 // This family still has the ring, and goes on reading there.
 void leave_to_family(Connection& c, const Unread& unread) {
@@ -138,6 +147,9 @@ void leave_to_family(Connection& c, const Unread& unread) {
   side.head.store(unread.begin, memory_order_relaxed);
   side.left_end.store(unread.end, memory_order_relaxed);
 }
+
+// Bytes that this process alone can read, and nobody will put back.
+bool is_stranded(const Connection& c) { return c.side->left_taken && left_in_ring(c) > 0 && is_only_holder(c); }
 
 // Nothing more comes from the peer: what it put back lies in the kernel.
 Unread counted_in_kernel(int fd, Unread unread) {
@@ -152,7 +164,7 @@ Unread counted_in_kernel(int fd, Unread unread) {
 
 // The peer puts the ring's bytes back; the last bell has woken it. Who cannot (it shut its writing down, is gone, or had left the ring by
 // itself), or does not, is replaced by a relay, or our family reads them where they are.
-// True: by a relay.
+// True: `fd` is another file now.
 bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (unread.end <= unread.begin) return false;
   const bool fenced = unread.stage == Stage::kernel_again;
@@ -174,10 +186,15 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
   unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
-  const bool relay = !taken_away && (ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd));
-  if (!relay || !relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended})) return leave_to_family(c, unread), false;
-  c.side->left_end.store(0, memory_order_relaxed);
-  return true;
+  if (!taken_away && is_only_holder(c) && (ended || reads_past_us(reason))) {
+    const Likeness likeness = ended && reads_past_us(reason) && !leaves_process(reason) ? Likeness::wanted : Likeness::required;
+    if (relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended}, likeness)) {
+      c.side->left_end.store(0, memory_order_relaxed);
+      return true;
+    }
+  }
+  leave_to_family(c, unread);
+  return reason == Reason::passed_descriptor && !taken_away && is_stranded(c) && reset(c, fd);
 }
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
@@ -197,11 +214,13 @@ void settle_end(Connection& c, int fd) {
 
 }  // namespace
 
-bool take_over(const Connection& c, uint64_t begin, uint64_t end, uint64_t& put_back) {
+bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);
   // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
   const bool over = c.in->writing.load(memory_order_acquire) == 0;
+  // A write that was under way when the ring was frozen, and took longer than anybody waited.
+  if (over && refresh_tail(c, fd, false)) end = c.side->tail_seen.load(memory_order_relaxed);
   // SYNC: ordered by the acquire of `writing`, pairs with leave_frozen_ring().
   const uint64_t reached = min_of(c.in->demote_at.load(memory_order_relaxed), end);
   put_back = reached > begin ? reached - begin : 0;
@@ -230,7 +249,21 @@ void make_plain(Connection& c, int fd, Reason reason) {
   c.in->ask.compare_exchange_strong(nothing, Ask::demote);
 }
 
+void reset_if_stranded(Connection& c, int fd) {
+  if (is_stranded(c)) reset(c, fd);
+}
+
+void stop_lending(const Connection& c, int fd) {
+  if (c.lends_ids.load(memory_order_relaxed) && put_reset(fd) < 0) silence(fd);
+}
+
 bool retreat(Connection& c, int fd, Reason reason) {
+  if (c.lends_ids.load(memory_order_relaxed)) {
+    if (!leaves_process(reason)) return false;
+    const bool replaced = reset(c, fd);
+    if (!replaced) silence(fd);
+    return replaced;
+  }
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
   const bool frozen = has_channel(c) && !c.relayed.load(memory_order_relaxed);
   if (frozen) freeze_incoming(c);

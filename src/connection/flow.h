@@ -26,8 +26,9 @@ inline uint64_t left_in_ring(const Connection& connection) {
   if (end <= head || (!side.left_taken && connection.in->stage.load(std::memory_order_acquire) == Stage::put_back)) return 0;
   return end - head;
 }
-// From here on the peer puts nothing back. True: it is not in the middle of it; then `put_back` says how many bytes of [begin, end) went through the kernel.
-bool take_over(const Connection& connection, uint64_t begin, uint64_t end, uint64_t& put_back);
+// From here on the peer puts nothing back. True: it is not in the middle of that, or of a write; then `end` is final, and `put_back` says how many bytes
+// of [begin, end) went through the kernel. Under read_lock, or where nobody else reads the ring.
+bool take_over(Connection& connection, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back);
 // Takes at most as many bells as are known to be outstanding; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t most);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.

@@ -129,10 +129,11 @@ long end_of_left(Connection& c, int fd) {
 long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   Side& side = *c.side;
   if (left_in_ring(c) == 0) return end_of_left(c, fd);
-  const uint64_t begin = side.head.load(memory_order_relaxed), end = side.left_end.load(memory_order_relaxed);
+  const uint64_t begin = side.head.load(memory_order_relaxed);
+  uint64_t end = side.left_end.load(memory_order_relaxed);
   if (!side.left_taken) {
     uint64_t put_back = 0;
-    if (!take_over(c, begin, end, put_back)) {
+    if (!take_over(c, fd, begin, end, put_back)) {
       if (!(sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP))) return -EAGAIN;  // it is just putting them back
       int queued = 0;  // it died in the middle
       sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
@@ -142,6 +143,7 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
     if (left_in_ring(c) == 0) return kTryAgain;
     side.left_kernel += put_back;
     side.head.store(begin + put_back, memory_order_relaxed);
+    side.left_end.store(end, memory_order_relaxed);
     side.left_taken = true;
     return kTryAgain;
   }

@@ -4,14 +4,17 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "connection/flow.h"
+#include "connection/likeness.h"
 #include "observe/report.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -95,17 +98,25 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
 constexpr int kTries = 2000;  // of kPauseNs: how long a peer may be in the middle of putting back, and the relay in delivering
 constexpr long kPauseNs = 100'000;
 constexpr timespec kPause{0, kPauseNs};
+constexpr long kLongestPauseNs = 10'000'000;
 
-// From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on.
-RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
+// From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on. A peer that is stopped in the
+// middle of a write is waited for as long as the program is there.
+RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   uint64_t put_back = 0;
-  bool over = take_over(c, plan.begin, plan.end, put_back);
-  for (int i = 0; i < kTries && !over; ++i) {
-    sys::ppoll(nullptr, 0, &kPause, nullptr);
-    over = take_over(c, plan.begin, plan.end, put_back);
+  bool over = false, died = false;
+  timespec pause = kPause;
+  while (!(over = take_over(c, original, plan.begin, plan.end, put_back)) && !died) {
+    if (sys::poll_now(ours, 0) & POLLHUP) sys::raw(SYS_exit_group, 0);
+    sys::ppoll(nullptr, 0, &pause, nullptr);
+    if (pause.tv_nsec < kLongestPauseNs)
+      pause.tv_nsec *= 2;
+    else
+      say_delivered();
+    died = (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0;
   }
-  if (!over && (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP))) {
-    int queued = 0;  // it died in the middle
+  if (!over) {
+    int queued = 0;  // in the middle
     sys::raw(SYS_ioctl, original, FIONREAD, &queued);
     const auto in_kernel = static_cast<uint64_t>(queued);
     put_back = min_of(in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0, plan.end - plan.begin);
@@ -115,16 +126,62 @@ RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
   return plan;
 }
 
-[[noreturn]] void run(const Connection& c, int original, int ours, RelayPlan plan) {
+// The line between the program and its relay: the relay gives the program its end of the pair, and says whether it
+// shows the old peer; the program says with a byte that it has put it in place.
+union Control {
+  cmsghdr header;
+  uint8_t room[CMSG_SPACE(sizeof(int))];
+};
+
+long give_end(int line, int end, bool alike) {
+  Control control{};
+  iovec part{&alike, sizeof alike};
+  const msghdr message{nullptr, 0, &part, 1, &control, sizeof control, 0};
+  control.header = {CMSG_LEN(sizeof end), SOL_SOCKET, SCM_RIGHTS};
+  memcpy(CMSG_DATA(&control.header), &end, sizeof end);
+  return sys::sendmsg(line, &message, MSG_NOSIGNAL);
+}
+
+// −errno: there is no relay.
+long receive_end(int line, bool& alike) {
+  Control control{};
+  iovec part{&alike, sizeof alike};
+  msghdr message{nullptr, 0, &part, 1, &control, sizeof control, 0};
+  if (const long got = sys::recvmsg(line, &message, MSG_CMSG_CLOEXEC); got != sizeof alike)
+    return got < 0 ? got : -EPIPE;
+  if (message.msg_controllen < CMSG_LEN(sizeof(int)) || control.header.cmsg_type != SCM_RIGHTS) return -EMFILE;
+  int end;
+  memcpy(&end, CMSG_DATA(&control.header), sizeof end);
+  return end;
+}
+
+// Our end of the pair. −errno: the program does not want it.
+long introduce(int original, int line) {
+  int pair[2];
+  bool alike = false;
+  if (const long made = make_pair_like(original, pair, alike); made < 0) return made;
+  if (const long given = give_end(line, pair[0], alike); given < 0) return given;
+  sys::close(pair[0]);
+  char in_place;
+  if (sys::recv(line, &in_place, 1, 0) != 1) return -EPIPE;
+  sys::close(line);
+  keep_ids();
+  return pair[1];
+}
+
+[[noreturn]] void run(Connection& c, int original, int line, RelayPlan plan) {
   // What ends the program must not end the delivery: bytes that the kernel holds outlive their sender, too.
   uint64_t all_signals = ~uint64_t{0};
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all_signals, nullptr, sizeof all_signals);
   sys::raw(SYS_setsid);
   delivered = &c.side->relay_delivered;
-  keep_only(original, ours);
+  keep_only(original, line);
+  const int ours = static_cast<int>(introduce(original, line));
+  if (ours < 0) sys::raw(SYS_exit_group, 1);
   const long flags = sys::raw(SYS_fcntl, original, F_GETFL);
-  if (flags & O_NONBLOCK) sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
-  if (plan.takes_over) plan = taken_over(c, original, plan);
+  if (flags & O_NONBLOCK)
+    sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
+  if (plan.takes_over) plan = taken_over(c, original, ours, plan);
   forward(original, ours, plan.kernel_first, false);
   deliver_ring(c, ours, plan.begin, plan.end);
   forward(original, ours, plan.bells, true);
@@ -142,31 +199,84 @@ RelayPlan taken_over(const Connection& c, int original, RelayPlan plan) {
   __builtin_unreachable();
 }
 
-}  // namespace
-
-long start_relay(Connection& c, int fd, RelayPlan plan) {
-  int pair[2];
-  if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair); made < 0) return made;
-  const long flags = sys::raw(SYS_fcntl, fd, F_GETFL);  // the relay will change them
-  // No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
+// No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
+long fork_relay(Connection& c, int fd, int line, const RelayPlan& plan) {
   const long child = sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
   if (child == 0) {
-    if (sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) == 0) run(c, fd, pair[1], plan);
+    if (sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) == 0) run(c, fd, line, plan);
     sys::raw(SYS_exit_group, 0);
   }
-  sys::close(pair[1]);
-  long result = child;
-  if (child > 0) {
-    sys::raw(SYS_wait4, child, nullptr, __WCLONE, nullptr);
-    const long on_exec = sys::raw(SYS_fcntl, fd, F_GETFD);
-    sys::raw(SYS_fcntl, pair[0], F_SETFL, flags);
-    result = sys::raw(SYS_dup3, pair[0], fd, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+  if (child > 0) sys::raw(SYS_wait4, child, nullptr, __WCLONE, nullptr);
+  return child;
+}
+
+// The program's end of the pair, and in `line` whom to tell that it is in place. −errno: there is no relay.
+long make_end(Connection& c, int fd, const RelayPlan& plan, int& line, bool& alike) {
+  const sys::SignalsBlocked whole;
+  int lines[2];
+  if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lines); made < 0) return made;
+  long end = fork_relay(c, fd, lines[1], plan);
+  sys::close(lines[1]);
+  if (end > 0) end = receive_end(lines[0], alike);
+  if (end < 0) sys::close(lines[0]);
+  line = lines[0];
+  return end;
+}
+
+// `end` is the file of `fd` from here on, as far as a descriptor shows it.
+long replace(int fd, int end) {
+  sys::raw(SYS_fcntl, end, F_SETFL, sys::raw(SYS_fcntl, fd, F_GETFL));
+  return sys::raw(SYS_dup3, end, fd, sys::raw(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+}  // namespace
+
+void remember_peer(Connection& c, int fd) {
+  socklen_t size = sizeof c.peer_before;
+  if (!c.relayed.load(std::memory_order_relaxed)) sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &c.peer_before, &size);
+}
+
+long start_relay(Connection& c, int fd, RelayPlan plan, Likeness likeness) {
+  int line = -1;
+  bool alike = false;
+  const long end = make_end(c, fd, plan, line, alike);
+  if (end < 0) return end;
+  remember_peer(c, fd);
+  long result = -EPERM;
+  if (alike || likeness == Likeness::wanted) result = replace(fd, static_cast<int>(end));
+  sys::close(static_cast<int>(end));
+  if (result >= 0) {
+    c.lends_ids.store(!alike, std::memory_order_relaxed);
     c.relayed.store(true, std::memory_order_relaxed);
-    for (int i = 0; i < kTries && !c.side->relay_delivered.load(std::memory_order_acquire); ++i) sys::ppoll(nullptr, 0, &kPause, nullptr);
+    sys::send(line, "", 1, MSG_NOSIGNAL);
+    for (int i = 0; i < kTries && !c.side->relay_delivered.load(std::memory_order_acquire); ++i)
+      sys::ppoll(nullptr, 0, &kPause, nullptr);
+    log_line(LogLevel::info, "descriptor %d: a relay process delivers its unread bytes, which their sender does not",
+             fd);
   }
-  sys::close(pair[0]);
-  log_line(LogLevel::info, "descriptor %d: a relay process delivers its unread bytes, which their sender does not", fd);
+  sys::close(line);
   return result < 0 ? result : 0;
+}
+
+// unix_release_sock: who closes a socket with unread data sets ECONNRESET on its peer.
+long put_reset(int fd) {
+  int pair[2];
+  if (const long made = sys::raw(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair); made < 0) return made;
+  sys::send(pair[0], "", 1, MSG_NOSIGNAL);
+  sys::close(pair[1]);
+  const long result = replace(fd, pair[0]);
+  sys::close(pair[0]);
+  log_line(LogLevel::error,
+           "descriptor %d: bytes of its peer are lost, and the connection reset: they cannot be handed on under the "
+           "peer's name",
+           fd);
+  return result < 0 ? result : 0;
+}
+
+void silence(int fd) {
+  uint8_t dropped[4096];
+  sys::raw(SYS_shutdown, fd, SHUT_RDWR);
+  while (sys::recv(fd, dropped, sizeof dropped, MSG_DONTWAIT) > 0) continue;
 }
 
 }  // namespace shunt

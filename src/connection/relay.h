@@ -12,8 +12,22 @@ struct RelayPlan {
   bool takes_over;        // the peer may still put back: ends that first, and goes by how far it got
 };
 
-// Puts one end of a fresh socket pair in the place of `fd`, and a process of its own behind it that delivers what the plan says, then pumps both
-// ways until the end. Identity (names, credentials) is lost; bytes are not. 0 or −errno.
-long start_relay(Connection& connection, int fd, RelayPlan plan);
+// Whom the kernel is to name as the peer, behind the new socket.
+enum class Likeness : uint8_t {
+  required,  // the old peer, or there is no relay
+  wanted,    // else this process itself: its socket must not leave it
+};
+
+// Puts one end of a fresh socket pair in the place of `fd`, and a process of its own behind it that delivers what the
+// plan says, then pumps both ways until the end. Names are lost; bytes are not. 0 or −errno.
+long start_relay(Connection& connection, int fd, RelayPlan plan, Likeness likeness);
+
+// Before another file takes the place of `fd`: whom the kernel names, for who asks in this process.
+void remember_peer(Connection& connection, int fd);
+
+// In the place of `fd`: a connection whose peer reset it. 0 or −errno.
+long put_reset(int fd);
+// Where that finds no room: nothing comes from `fd` any more, and nothing goes there.
+void silence(int fd);
 
 }  // namespace shunt

@@ -70,9 +70,14 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   if (bytes > kWholeBytes && chaos_splits(c)) bytes -= bytes % 7;
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
-  Writing writing(*c.out);
-  if (writing.frozen()) return kTryAgain;
-  const uint64_t put = put_into_ring(c, request.from, bytes);
+  uint64_t put = 0;
+  {
+    Writing writing(*c.out);
+    if (writing.frozen()) return kTryAgain;
+    put = put_into_ring(c, request.from, bytes);
+  }
+  // The other end left in the meantime, and did not wait for so long: nobody looks into the ring.
+  if (!nested && is_frozen(c.out->ask.load(memory_order_relaxed))) advance_outgoing(c, fd);
   return put > 0 ? static_cast<long>(put) : -EAGAIN;
 }
 

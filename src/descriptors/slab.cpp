@@ -112,6 +112,7 @@ Connection* allocate_connection() {
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
+  connection->lends_ids.store(false);
   connection->copying = 0;
   connection->late_count = 0;
   connection->tally = {};

@@ -119,6 +119,31 @@ BEHAVIOUR{.name = "vfork_and_exec",
           .client = ask_and_close_writing,
           .leaves_ring = true};
 
+// It inherits the connection without knowing: what was not read yet stays its parent's.
+BEHAVIOUR{.name = "vfork_and_exec_of_a_program_that_leaves_it_alone",
+          .server =
+              [](int fd) {
+                await_peer();
+                const int child = static_cast<int>(::vfork());
+                if (child == 0) {
+                  ::execl("/bin/true", "true", static_cast<char*>(nullptr));
+                  ::_exit(127);
+                }
+                join_child(child);
+                read_stream(fd, 0, 20'000, 3000);
+                expect_end_of_stream(fd);
+                write_stream(fd, 0, 20'000, 3000);
+                CHECK_EQ(::close(fd), 0);
+              },
+          .client =
+              [](int fd) {
+                write_stream(fd, 0, 20'000, 20'000);
+                CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
+                tell_peer();
+                CHECK_EQ(read_stream_to_end(fd, 0, 3000), 20'000);
+              },
+          .leaves_ring = true};
+
 // Close-on-exec: the new program does not have it, and the connection may stay where it is.
 BEHAVIOUR{.name = "exec_of_a_child_that_does_not_inherit_it",
           .server =

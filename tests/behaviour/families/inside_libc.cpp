@@ -53,6 +53,31 @@ void echo_by_aio(int fd, uint64_t total) {
   }
 }
 
+// It makes no call that could help.
+BEHAVIOUR{.name = "aio_read_from_a_client_that_does_something_else",
+          .server =
+              [](int fd) {
+                await_peer();
+                std::string got;
+                while (got.size() < 20'000) {
+                  char data[4000];
+                  aiocb in = request_of(fd, data, sizeof data, LIO_NOP);
+                  CHECK_EQ(::aio_read(&in), 0);
+                  const ssize_t n = finish(in);
+                  CHECK(n > 0);
+                  got.append(data, static_cast<size_t>(n));
+                }
+                CHECK_EQ(got, bytes_at(0, 20'000));
+                tell_peer();
+              },
+          .client =
+              [](int fd) {
+                write_stream(fd, 0, 20'000, 20'000);
+                tell_peer();
+                await_peer();
+              },
+          .leaves_ring = true};
+
 BEHAVIOUR{.name = "aio_read_and_aio_write",
           .server = [](int fd) { echo_by_aio(fd, 20'000); },
           .client =
