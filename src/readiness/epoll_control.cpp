@@ -63,6 +63,7 @@ void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
   r.fired = false;
+  note_request_in_family(r);
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)
@@ -183,19 +184,23 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   registry.release();
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
     return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : event->events & EPOLLEXCLUSIVE ? -EINVAL : -ENOENT;
+  const bool tagged = r->mode.load(std::memory_order_relaxed) == Mode::tagged;
+  if (tagged && (settled_on_kernel(*r->connection) || spent_elsewhere(*r))) switch_to_native(*r);
   const uint32_t old_events = r->events;
   const uint64_t old_data = r->data;
   r->handle = fd;
   r->events = event->events;
   r->data = event->data.u64;
-  if (!kernel_serves(*r)) {
-    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
+  // Another process may sleep in the set, and know of nothing to look at.
+  const Kick kick = set.inherited.load(std::memory_order_relaxed) ? Kick::yes : Kick::no;
+  if (kick == Kick::yes || !kernel_serves(*r)) {
+    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, kick);
     if (result != 0) {
       r->events = old_events;
       r->data = old_data;
       return result;
     }
-    r->kicked = false;
+    r->kicked = kick == Kick::yes && r->mode.load(std::memory_order_relaxed) == Mode::tagged;
     r->ended = r->foretold = 0;
   }
   note_request(*r, *event);
