@@ -95,12 +95,13 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     registry.release();
     return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   }
-  if (!set && sys::raw(SYS_fcntl, epoll_fd, F_GETFD) < 0) return -EBADF;
-  Reason reason = reason_to_leave(set, *event);
-  // What fails changes nothing: the kernel still knows the earlier one, or has forgotten it unseen.
-  if (known && reason != Reason::none) {
-    if (const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event); result != 0) return result;
-    kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  const Reason reason = reason_to_leave(set, *event);
+  // What fails changes nothing: it is no set, or the kernel does not take the flags, or still knows an earlier one.
+  if (reason != Reason::none) {
+    epoll_event trial = *event;
+    trial.events &= ~static_cast<uint32_t>(EPOLLIN | EPOLLOUT);  // a bell is no news for whoever waits there
+    if (const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, &trial); result != 0) return result;
+    kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, &trial);
   }
   Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
   if (!r) {
@@ -255,12 +256,14 @@ void note_epoll_created(int fd) {
 }
 
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
-  // A set cannot hold itself.
-  if (operation == EPOLL_CTL_ADD && epoll_set_of(fd) && epoll_set_of(fd) != epoll_set_of(epoll_fd)) note_set_watched(fd);
   Pin connection(fd);
   const bool understood =
       operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
-  if (!connection || !understood) return kernel_control(epoll_fd, operation, fd, event);
+  if (!connection || !understood) {
+    const long result = kernel_control(epoll_fd, operation, fd, event);
+    if (operation == EPOLL_CTL_ADD && result == 0) note_set_watched(fd);
+    return result;
+  }
   SetUse set(epoll_fd);
   if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
   if (operation == EPOLL_CTL_ADD && set && awake(*set, fd, *event, *connection)) return 0;
