@@ -240,7 +240,10 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
-    if (got == kTryAgain) continue;
+    if (got == kTryAgain) {
+      if (candidate) waiting.note_sleep();
+      continue;
+    }
     if (got > 0) {
       done += got;
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;

@@ -3,12 +3,14 @@
 // epoll_pwait with no lock held.
 #include <cerrno>
 #include <new>
+#include <optional>
 
 #include "readiness/deadline.h"
 #include "readiness/epoll_set.h"
 #include "readiness/events.h"
 #include "readiness/readiness.h"
 #include "sys/next.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -130,6 +132,7 @@ class SetWait : Duty {
   bool tags_seen_ = false;  // in the last answer of the kernel
   uint64_t complete_at_ = 0;  // when the kernel last told everything that it had to tell; 0: not in this call
   uint32_t slices_ = 0;
+  bool slept_ = false;
   Deadline deadline_;
   SignalWatch watch_{Interruption::by_any_handler};
 };
@@ -264,7 +267,12 @@ long SetWait::sleep(uint64_t longest_ns) {
     const bool forever = longest_ns == kForever;
     const timespec timeout = to_timespec(min_of(longest_ns, kLongestSleepNs));
     count(totals.sleeps);
-    result = sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask_);
+    // As in BlockingWait::sleep().
+    std::optional<sys::SignalsBlocked> blocked;
+    if (slept_) blocked.emplace();
+    slept_ = true;
+    const sigset_t* mask = mask_ || !blocked ? mask_ : blocked->before();
+    result = watch_.interrupted() ? -EINTR : sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask);
   }
   count_and_mark(set_.asleep, ~0u, asleep_, 0);
   if (result > 0) accept(result);

@@ -344,6 +344,75 @@ BEHAVIOUR{.name = "a_signal_for_the_process_goes_to_its_first_thread",
                 CHECK(in_first_thread.load() > 100);
               }};
 
+// Two threads sleep, and one byte wakes both: the one that does not get it must not miss the signal that arrives while it goes back to sleep.
+constexpr int kVainRounds = 200;
+
+// In the manner `way`; true: the byte was there, and was taken.
+bool wait_for_a_byte(int way, int set, int fd) {
+  char byte = 0;
+  if (way == 0) {
+    const ssize_t n = ::read(fd, &byte, 1);
+    CHECK(n == 1 || (n < 0 && errno == EINTR));
+    return n == 1;
+  }
+  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  epoll_event event{};
+  const int n = way == 1 ? ::poll(&one, 1, -1) : ::epoll_wait(set, &event, 1, -1);
+  CHECK(n == 1 || (n < 0 && errno == EINTR));
+  return n == 1 && ::recv(fd, &byte, 1, MSG_DONTWAIT) == 1;
+}
+
+void be_woken_in_vain(int way, int fd) {
+  count_signal(SIGUSR1, 0);
+  const int set = ::epoll_create1(0);
+  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+  std::atomic<int> bytes = 0, returned = 0, round = 0, ids[2] = {};
+  std::atomic<bool> over = false;
+  std::thread other([&] {
+    ids[0] = ::gettid();
+    while (!over) bytes += wait_for_a_byte(way, set, fd);
+  });
+  std::thread signalled([&] {
+    ids[1] = ::gettid();
+    for (int mine = 1; mine <= kVainRounds; ++mine) {
+      while (round < mine) ::sched_yield();
+      bytes += wait_for_a_byte(way, set, fd);
+      ++returned;
+    }
+  });
+  const auto await = [](const std::atomic<int>& count, int wanted) {
+    for (const double end = now_ms() + 5000; count < wanted && now_ms() < end;) ::sched_yield();
+    CHECK(count >= wanted);
+  };
+  for (int i = 1; i <= kVainRounds; ++i) {
+    round = i;
+    await(ids[0], 1), await(ids[1], 1);
+    await_sleeping(ids[0]);
+    await_sleeping(ids[1]);
+    tell_peer(1);
+    for (const double end = now_ms() + 0.001 * (20 + i * 7 % 130); now_ms() < end;) {
+    }
+    CHECK_EQ(::pthread_kill(signalled.native_handle(), SIGUSR1), 0);
+    await(returned, i);
+    await(bytes, i);
+  }
+  signalled.join();
+  over = true;
+  await_sleeping(ids[0]);
+  CHECK_EQ(::pthread_kill(other.native_handle(), SIGUSR1), 0);
+  other.join();
+  tell_peer(0);
+}
+
+void write_as_told(int fd) {
+  while (await_peer() != 0) write_all(fd, "x");
+}
+
+BEHAVIOUR{.name = "a_read_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(0, fd); }};
+BEHAVIOUR{.name = "a_poll_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(1, fd); }};
+BEHAVIOUR{.name = "an_epoll_wait_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(2, fd); }};
+
 BEHAVIOUR{.name = "a_signal_for_one_thread_leaves_the_other_asleep",
           .server =
               [](int fd) {
