@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "descriptors/table.h"
+#include "sys/raw.h"
 #include "sys/user_memory.h"
 
 namespace shunt::calls {
@@ -43,6 +44,17 @@ inline void forget_stale(int fd) {
 inline int made(int fd) {
   if (fd >= 0) forget_stale(fd);
   return fd;
+}
+
+// The result of a call that may have made a descriptor, or may mean anything else: an ioctl, a number of which we know nothing. A connection of
+// ours is a socket.
+template <typename Result>
+Result perhaps_made(Result result) {
+  if (result < 0 || result >= kMaxDescriptors || !is_connection(static_cast<int>(result))) return result;
+  int type;
+  socklen_t length = sizeof type;
+  if (sys::raw(SYS_getsockopt, static_cast<int>(result), SOL_SOCKET, SO_TYPE, &type, &length) < 0) forget_stale(static_cast<int>(result));
+  return result;
 }
 
 // stdin, stdout and stderr are read and written inside libc, where nobody sees it: a connection there stays on the

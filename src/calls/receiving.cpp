@@ -51,6 +51,14 @@ uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
+// As SO_ERROR gives it, and clears it.
+int pending_error(Connection& connection, int fd) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  return has_channel(connection) || withholds_reset(connection) ? take_error(connection, fd, error) : error;
+}
+
 // recvmmsg's timeout: looked at after each message only; the caller gets back what is left of it.
 class Deadline {
  public:
@@ -113,6 +121,9 @@ long recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* ti
   if (count > 0 && unreadable(messages)) return kPassOn;
   if (timeout && (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
     return kPassOn;
+  // do_recvmmsg: sock_error() comes before the first message.
+  if (Pin connection{fd}; connection && !(flags & MSG_ERRQUEUE))
+    if (const int error = pending_error(*connection, fd); error != 0) return -error;
   Deadline deadline(timeout);
   unsigned done = 0;
   while (done < count) {
@@ -122,6 +133,8 @@ long recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* ti
     if (got == kPassOn) got = kernel.recvmsg(fd, &item.msg_hdr, flags & ~MSG_WAITFORONE);
     if (got < 0) {
       if (done == 0) return got;
+      // do_recvmmsg: sk_err, for the next call. Other errors come again if they last.
+      if (Pin connection{fd}; connection && got == -ECONNRESET) keep_reset(*connection);
       break;
     }
     item.msg_len = static_cast<unsigned>(got);

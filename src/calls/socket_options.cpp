@@ -99,7 +99,7 @@ long setsockopt(int fd, int level, int name, const void* value, socklen_t length
 long getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
   if (level != SOL_SOCKET || (name != SO_ERROR && name != SO_PEERCRED)) return kPassOn;
   Pin connection(fd);
-  if (!connection || !has_channel(*connection)) return kPassOn;
+  if (!connection || !(has_channel(*connection) || withholds_reset(*connection))) return kPassOn;
   const long result = kernel.getsockopt(fd, level, name, value, length);
   if (name == SO_PEERCRED) {
     if (result >= 0 && connection->relayed.load(std::memory_order_relaxed))

@@ -24,6 +24,7 @@ struct Ring {
   uint32_t prepared;   // and the program has filled in so many
   uint64_t unused3[15];
   uint32_t flags;  // IORING_SETUP_*
+  int fd;
 };
 static_assert(offsetof(Ring, mask) == 16 && offsetof(Ring, entries) == 24 && offsetof(Ring, submissions) == 56);
 static_assert(offsetof(Ring, published) == 64 && offsetof(Ring, prepared) == 68 && offsetof(Ring, flags) == 192);
@@ -111,6 +112,7 @@ void after_unwatched_ring() {
 }
 
 void after_ring_made(const Ring* ring) {
+  forget_stale(ring->fd);
   // The kernel's own thread takes the entries of such a ring, without a call.
   if (ring->flags & IORING_SETUP_SQPOLL) after_unwatched_ring();
 }

@@ -178,6 +178,8 @@ void take_last_bells(Connection& connection, int fd);
 void note_closed(Connection& connection);
 // The pending error as SO_ERROR would give it: 0 or an errno; clears it.
 int take_error(Connection& connection, int fd, int kernel_error);
+// The reset that a call was given is for the next one: the call had something else to tell.
+void keep_reset(Connection& connection);
 // Bytes that can be read now (FIONREAD), and bytes the peer has not read yet (SIOCOUTQ). −errno on failure.
 long readable_bytes(Connection& connection, int fd);
 long unread_bytes(Connection& connection, int fd);

@@ -145,6 +145,12 @@ void note_closed(Connection& c) {
   if (!unmap_channel(channel, c.header_place)) c.header_place = nullptr;
 }
 
+void keep_reset(Connection& c) {
+  Locked lock(c.side->read_lock);
+  c.side->end_reported = false;
+  c.side->reset_taken = true;
+}
+
 int take_error(Connection& c, int fd, int kernel_error) {
   const short kernel = sys::poll_now(fd, POLLRDHUP);
   Locked lock(c.side->read_lock);

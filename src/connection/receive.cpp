@@ -35,6 +35,10 @@ long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
       else got = data;
     }
     if (got == -ECONNRESET && has_channel(c)) c.side->reset_taken = true;
+    if (got == 0 && request.bytes > 0 && withholds_reset(c) && !has_channel(c)) {
+      c.side->end_reported = true;
+      got = -ECONNRESET;
+    }
     call.end();
   }
   // What was peeked at may be a bell, and an end may be the kernel's alone: with a channel, look again there.
@@ -242,7 +246,10 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
-    if (got == kTryAgain) continue;
+    if (got == kTryAgain) {
+      if (candidate) waiting.note_sleep();
+      continue;
+    }
     if (got > 0) {
       done += got;
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
@@ -267,11 +274,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       continue;
     }
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
-    if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) {
-      Locked lock(side.read_lock);
-      side.end_reported = false;
-      side.reset_taken = true;
-    }
+    if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && !candidate &&
         (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c) || side.left_end.load(memory_order_relaxed) != 0)) {

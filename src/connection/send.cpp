@@ -159,7 +159,10 @@ long send(Connection& c, int fd, SendRequest request) {
       kernels_own = true;
       sent = write_again(c, fd, request);
     }
-    if (sent == kTryAgain) continue;
+    if (sent == kTryAgain) {
+      if (kernels_own) waiting.note_sleep();
+      continue;
+    }
     if (sent > 0) {
       done += sent;
       request.from.skip(static_cast<size_t>(sent));

@@ -2,11 +2,13 @@
 #include "connection/sleep.h"
 
 #include <cerrno>
+#include <optional>
 #include <pthread.h>
 
 #include "connection/flow.h"
 #include "sys/next.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -142,7 +144,16 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
   if (events == POLLOUT && c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) wanted = POLLOUT;
   pollfd item{fd, wanted, 0};
   count(totals.sleeps);
-  const long result = sys::blocking_ppoll(&item, 1, length ? &timeout : nullptr, nullptr);
+  // A handler that runs between the look and the kernel's sleep ends neither. Before a call's first sleep nobody can tell that from a signal that came
+  // before the call; afterwards it would be swallowed.
+  std::optional<sys::SignalsBlocked> blocked;
+  if (slept_) {
+    blocked.emplace();
+    if (watch_.interrupted()) return -EINTR;
+  }
+  slept_ = true;
+  const long result = sys::blocking_ppoll(&item, 1, length ? &timeout : nullptr, blocked ? blocked->before() : nullptr);
+  blocked.reset();
   if (result <= 0) vain_ = 0;  // that was not the peer's doing
   if (result == -EINTR) {
     const sys::CancellationPoint here;

@@ -17,6 +17,9 @@ class BlockingWait {
   long for_data(Connection& connection, int fd) { return wait(connection, fd, POLLIN); }
   long for_space(Connection& connection, int fd) { return wait(connection, fd, POLLOUT); }
 
+  // The call has slept elsewhere.
+  void note_sleep() { slept_ = true; }
+
  private:
   long wait(Connection& connection, int fd, short events);
   long sleep(const Connection& connection, int fd, short events, Armed armed);
@@ -27,6 +30,7 @@ class BlockingWait {
   uint64_t deadline_ns_ = 0;  // monotonic; read when the first sleep begins
   uint64_t seen_head_ = 0;    // the peer's head when the ring was last found full
   SignalWatch watch_;
+  bool slept_ = false;        // so that others may know that the call has begun
   uint32_t idle_wakes_ = 0;   // wake-ups in a row that brought nothing
   uint64_t moved_ = 0;        // bytes that this end had moved when we last waited
   uint32_t vain_ = 0;         // waits in a row, without a full sleep, in which it moved none

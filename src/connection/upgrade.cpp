@@ -62,6 +62,18 @@ bool wants_credentials(int fd) {
   return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on != 0;
 }
 
+// Of the write that carries the offer.
+Reason reason_of_failure(long error) {
+  switch (error) {
+    case -ETOOMANYREFS:  // descriptors on their way
+    case -ENOBUFS:
+    case -ENOMEM:
+      return Reason::no_resources;
+    default:
+      return Reason::offer_failed;
+  }
+}
+
 void attach(Connection& c, int memfd) {
   Locked upgrading(upgrade_lock);
   Reason refusal = Reason::none;
@@ -131,7 +143,7 @@ long offer(Connection& c, int fd, const SendRequest& request) {
   }
   sys::close(memfd);
   if (sent <= 0) {
-    make_plain(c, fd, Reason::no_resources);  // never sent, so never attached: the write goes on in the kernel and reports its own error
+    make_plain(c, fd, reason_of_failure(sent));  // never sent, so never attached: the write goes on in the kernel and reports its own error
     return -EAGAIN;
   }
   count(totals.kernel_ops_out);

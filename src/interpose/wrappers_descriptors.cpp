@@ -38,8 +38,11 @@ SHUNT_FORWARD(int, fcntl, (int fd, int command, long argument), (fd, command, ar
               is_connection(fd) || command == F_SETFL || ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && active()));
 SHUNT_SECOND_NAME(__fcntl, fcntl);
 SHUNT_SECOND_NAME(fcntl64, fcntl);
-SHUNT_FORWARD(int, ioctl, (int fd, unsigned long request, long argument), (fd, request, argument),
-              is_connection(fd) || request == FIONBIO || request == FIOASYNC);
+SHUNT_WRAPPER(int, ioctl, (int fd, unsigned long request, long argument)) {
+  if (is_connection(fd) || request == FIONBIO || request == FIOASYNC)
+    if (const long answer = calls::ioctl(fd, request, argument); answer != calls::kPassOn) return shunt::interpose::give<int>(answer);
+  return calls::perhaps_made(next.ioctl(fd, request, argument));  // TIOCGPTPEER, NS_GET_USERNS, USERFAULTFD_IOC_NEW, KVM_CREATE_VM, ...
+}
 
 SHUNT_FORWARD(int, pidfd_getfd, (int process, int fd, unsigned flags), (process, fd, flags), active());
 

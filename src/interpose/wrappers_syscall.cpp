@@ -83,7 +83,7 @@ long by_hand(long number, const long (&words)[6]) {
       return calls::kPassOn;
     case SYS_io_uring_setup: {
       const long ring = next.syscall(number, words[0], words[1], 0, 0, 0, 0);
-      if (ring < 0) return -errno;
+      if (calls::made(static_cast<int>(ring)) < 0) return -errno;
       calls::after_unwatched_ring();
       return ring;
     }
@@ -135,5 +135,5 @@ SHUNT_WRAPPER(long, syscall, (long number, long a, long b, long c, long d, long 
   }
   if (answer != calls::kPassOn) return give<long>(answer);
   const long result = next.syscall(number, a, b, c, d, e, f);
-  return makes ? calls::made(static_cast<int>(result)) : result;
+  return makes ? calls::made(static_cast<int>(result)) : calls::perhaps_made(result);
 }

@@ -3,12 +3,14 @@
 // epoll_pwait with no lock held.
 #include <cerrno>
 #include <new>
+#include <optional>
 
 #include "readiness/deadline.h"
 #include "readiness/epoll_set.h"
 #include "readiness/events.h"
 #include "readiness/readiness.h"
 #include "sys/next.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -130,6 +132,7 @@ class SetWait : Duty {
   bool tags_seen_ = false;  // in the last answer of the kernel
   uint64_t complete_at_ = 0;  // when the kernel last told everything that it had to tell; 0: not in this call
   uint32_t slices_ = 0;
+  bool slept_ = false;
   Deadline deadline_;
   SignalWatch watch_{Interruption::by_any_handler};
 };
@@ -141,9 +144,13 @@ bool SetWait::accept_tagged(epoll_event& event) {
   Locked lock(set_.lock);
   Registration* r = registration_of(event.data.u64, set_);
   if (!r) return false;  // ended since
+  if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) follow_family(*r);
+  const bool given_back = (event.data.u64 & kOneShotTag) && spent(*r) &&
+                          r->connection->side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+  if (given_back && r->mode.load(std::memory_order_relaxed) == Mode::tagged) switch_to_native(*r);
   if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
     // Fetched before the registration became the program's, by another thread: it is about bells, and the kernel tells anew.
-    if (!(event.data.u64 & kOneShotTag)) return false;
+    if (!(event.data.u64 & kOneShotTag)) return give_back_for_family(*r), false;
     event.data.u64 = r->data;
     r->fired = (r->events & EPOLLONESHOT) != 0;
     return true;
@@ -184,7 +191,7 @@ long SetWait::ask_kernel() {
 // One hot registration, under the set's lock. True: it was given back to the kernel, which must be asked once more.
 bool SetWait::visit(Registration& r) {
   if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return cool(set_, r), false;
-  if (settled_on_kernel(*r.connection)) {
+  if (settled_on_kernel(*r.connection) || spent_elsewhere(r)) {
     switch_to_native(r);
     if (r.mode.load(std::memory_order_relaxed) == Mode::native) return cool(set_, r), true;
   }
@@ -197,6 +204,7 @@ bool SetWait::visit(Registration& r) {
   const uint32_t bits = due(r, now);
   r.looked = now;
   if (bits == 0) return rotate(set_, r), false;
+  if (!may_fire(r)) return switch_to_native(r), cool(set_, r), true;
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
   r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;
@@ -259,7 +267,12 @@ long SetWait::sleep(uint64_t longest_ns) {
     const bool forever = longest_ns == kForever;
     const timespec timeout = to_timespec(min_of(longest_ns, kLongestSleepNs));
     count(totals.sleeps);
-    result = sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask_);
+    // As in BlockingWait::sleep().
+    std::optional<sys::SignalsBlocked> blocked;
+    if (slept_) blocked.emplace();
+    slept_ = true;
+    const sigset_t* mask = mask_ || !blocked ? mask_ : blocked->before();
+    result = watch_.interrupted() ? -EINTR : sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask);
   }
   count_and_mark(set_.asleep, ~0u, asleep_, 0);
   if (result > 0) accept(result);

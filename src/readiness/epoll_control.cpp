@@ -63,6 +63,7 @@ void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
   r.fired = false;
+  note_request_in_family(r);
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)
@@ -94,12 +95,13 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     registry.release();
     return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
   }
-  if (!set && sys::raw(SYS_fcntl, epoll_fd, F_GETFD) < 0) return -EBADF;
-  Reason reason = reason_to_leave(set, *event);
-  // What fails changes nothing: the kernel still knows the earlier one, or has forgotten it unseen.
-  if (known && reason != Reason::none) {
-    if (const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event); result != 0) return result;
-    kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+  const Reason reason = reason_to_leave(set, *event);
+  // What fails changes nothing: it is no set, or the kernel does not take the flags, or still knows an earlier one.
+  if (reason != Reason::none) {
+    epoll_event trial = *event;
+    trial.events &= ~static_cast<uint32_t>(EPOLLIN | EPOLLOUT);  // a bell is no news for whoever waits there
+    if (const long result = kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, &trial); result != 0) return result;
+    kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, &trial);
   }
   Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
   if (!r) {
@@ -183,19 +185,23 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   registry.release();
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
     return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : event->events & EPOLLEXCLUSIVE ? -EINVAL : -ENOENT;
+  const bool tagged = r->mode.load(std::memory_order_relaxed) == Mode::tagged;
+  if (tagged && (settled_on_kernel(*r->connection) || spent_elsewhere(*r))) switch_to_native(*r);
   const uint32_t old_events = r->events;
   const uint64_t old_data = r->data;
   r->handle = fd;
   r->events = event->events;
   r->data = event->data.u64;
-  if (!kernel_serves(*r)) {
-    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
+  // Another process may sleep in the set, and know of nothing to look at.
+  const Kick kick = set.inherited.load(std::memory_order_relaxed) ? Kick::yes : Kick::no;
+  if (kick == Kick::yes || !kernel_serves(*r)) {
+    const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, kick);
     if (result != 0) {
       r->events = old_events;
       r->data = old_data;
       return result;
     }
-    r->kicked = false;
+    r->kicked = kick == Kick::yes && r->mode.load(std::memory_order_relaxed) == Mode::tagged;
     r->ended = r->foretold = 0;
   }
   note_request(*r, *event);
@@ -250,12 +256,14 @@ void note_epoll_created(int fd) {
 }
 
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
-  // A set cannot hold itself.
-  if (operation == EPOLL_CTL_ADD && epoll_set_of(fd) && epoll_set_of(fd) != epoll_set_of(epoll_fd)) note_set_watched(fd);
   Pin connection(fd);
   const bool understood =
       operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
-  if (!connection || !understood) return kernel_control(epoll_fd, operation, fd, event);
+  if (!connection || !understood) {
+    const long result = kernel_control(epoll_fd, operation, fd, event);
+    if (operation == EPOLL_CTL_ADD && result == 0) note_set_watched(fd);
+    return result;
+  }
   SetUse set(epoll_fd);
   if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
   if (operation == EPOLL_CTL_ADD && set && awake(*set, fd, *event, *connection)) return 0;

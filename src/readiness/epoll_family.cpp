@@ -79,6 +79,7 @@ void settle_inherited(EpollSet& set) {
 
 // What both will share is as the program left it.
 void readiness_before_fork() {
+  note_sets_shared();
   held_for_fork = registry_lock.lock() == FamilyLock::Held::taken;
   if (held_for_fork) forget_dormant_in_kernel();
 }

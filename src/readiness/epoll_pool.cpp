@@ -24,6 +24,7 @@ constexpr uint32_t kNeverFreed = 1u << 30;
 std::atomic<Registration*> chunks[kChunks];
 Registration* free_registrations;  // linked by next_of_set; under registry_lock
 uint32_t registrations_made;       // under registry_lock
+uint64_t process_of_requests;      // in the upper half of their numbers; 0 until this process was forked
 
 FamilyLock set_pool_lock;
 EpollSet* set_chunks[kSetChunks];  // under set_pool_lock
@@ -31,8 +32,8 @@ uint32_t sets_made;                // under set_pool_lock
 
 std::atomic<uint32_t> cookie;
 
-void* map(size_t bytes) {
-  const long address = sys::raw(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+void* map(size_t bytes, int sharing = MAP_PRIVATE) {
+  const long address = sys::raw(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 
@@ -112,6 +113,8 @@ Registration* allocate_registration() {
   if (!chunk.load(std::memory_order_relaxed)) {
     auto* memory = static_cast<Registration*>(map(sizeof(Registration) * kPerChunk));
     if (!memory) return nullptr;
+    auto* family = static_cast<FamilyRecord*>(map(sizeof(FamilyRecord) * kPerChunk, MAP_SHARED));
+    for (uint32_t i = 0; family && i < kPerChunk; ++i) memory[i].family = &family[i];
     chunk.store(memory, std::memory_order_release);  // SYNC: pairs with registration_of()
   }
   Registration* made = &chunk.load(std::memory_order_relaxed)[registrations_made % kPerChunk];
@@ -152,10 +155,18 @@ void forget_dormant_in_kernel() {
   });
 }
 
+void note_sets_shared() {
+  Locked pool(set_pool_lock);
+  for_each_set([](EpollSet& set) { set.shared.store(true, std::memory_order_relaxed); });
+}
+
+uint64_t next_request(uint64_t request) { return process_of_requests << 32 | static_cast<uint32_t>(request + 1); }
+
 // The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
 // held.
 void reset_sets_in_child() {
   new (&set_pool_lock) FamilyLock;
+  process_of_requests = static_cast<uint32_t>(sys::process_id());
   for_each_set([](EpollSet& set) {
     if (set.references.load() == 0) return;
     new (&set.lock) FamilyLock;
@@ -164,6 +175,7 @@ void reset_sets_in_child() {
     set.fresh.store(nullptr);
     set.hot_first = set.hot_last = nullptr;
     set.hot_count = 0;
+    set.shared.store(true);
     set.inherited.store(true);
     set.emptied.store(false);
     for (Registration* r = set.members; r; r = r->next_of_set) r->heat.store(Heat::cold);

@@ -28,7 +28,18 @@ enum class Heat : uint8_t {
 // Reasons for an edge that the glance does not show: poll bits, and this one: added or modified since.
 inline constexpr uint32_t kEdgeOfRequest = 1u << 31;
 
+// Of a set that is shared over a fork the kernel has one registration for all processes, and each of them a record. In memory that the family
+// shares: which request has been given back to the kernel, or has fired, in one of them, and the latest that one of them made.
+struct FamilyRecord {
+  FamilyLock lock;  // the rest is under it; a look at `spent` without it is a hint
+  uint64_t spent;
+  uint64_t latest;
+  uint64_t latest_data;
+  uint32_t latest_events;
+};
+
 struct Registration {
+  FamilyRecord* family;  // of this record for good; null: no memory
   // Changed under both locks.
   EpollSet* set;
   Connection* connection;
@@ -44,6 +55,8 @@ struct Registration {
   std::atomic<Mode> mode;
   uint32_t events;  // the program's
   uint64_t data;    // the program's
+  uint64_t request; // the program's latest: unique in the family for this record
+  bool spent_here;  // it fired from memory, in this process
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
   bool knew_rings;  // both directions were on rings at the kernel's last event
@@ -76,6 +89,7 @@ struct EpollSet {
   uint32_t pass;
   std::atomic<int> fd;          // a descriptor of the set, as last used
   int creator;                  // process id
+  std::atomic<bool> shared;     // made before a fork, on either side of it
   std::atomic<bool> inherited;  // made before a fork, and the creator may still use it
   std::atomic<bool> emptied;    // inherited: its connections went back to the kernel
   std::atomic<bool> watched;    // by poll, select or another epoll set: holds native registrations only
@@ -115,6 +129,8 @@ bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 
 void forget_dormant_in_kernel();  // in all sets; under registry_lock
+void note_sets_shared();
+uint64_t next_request(uint64_t request);
 void reset_sets_in_child();
 
 // ---- heat (epoll_heat.cpp)
@@ -151,8 +167,18 @@ bool kernel_serves(const Registration& registration);
 void forget_in_kernel(Registration& registration);
 // So it was, but the program's goes on: disabled, as one that has fired.
 inline bool ended_in_kernel(const Registration& registration) {
-  return registration.asked == 0 && registration.fired && registration.mode.load(std::memory_order_relaxed) == Mode::tagged;
+  return registration.asked == 0 && registration.fired && registration.mode.load(std::memory_order_relaxed) != Mode::dormant;
 }
+// A process of the family has done what switch_to_native() does, or has told its program of a one-shot event.
+bool spent(const Registration& registration);
+inline bool spent_elsewhere(const Registration& registration) { return spent(registration) && !registration.spent_here; }
+// False: not from memory, it is spent.
+bool may_fire(Registration& registration);
+// After a request of the program's. / Takes over one that another process has made since.
+void note_request_in_family(Registration& registration);
+void follow_family(Registration& registration);
+// The kernel holds another process's tag for what has gone back to the kernel: gives it back in its place.
+void give_back_for_family(Registration& registration);
 void switch_to_tagged(Registration& registration, int epoll_fd, Kick kick);
 void switch_to_native(Registration& registration);
 int descriptor_of(EpollSet& set);  // −1: none is open

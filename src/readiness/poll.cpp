@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <new>
+#include <optional>
 
 #include "descriptors/table.h"
 #include "readiness/deadline.h"
@@ -11,6 +12,7 @@
 #include "readiness/events.h"
 #include "readiness/readiness.h"
 #include "sys/next.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -108,6 +110,7 @@ class PollWait : Duty {
   nfds_t others_ = 0;      // entries that the kernel answers
   long kernel_ready_ = 0;  // entries of kernel_ with an answer
   uint32_t slices_ = 0;
+  bool slept_ = false;
   Deadline deadline_;
   SignalWatch watch_{Interruption::by_any_handler};
 };
@@ -254,9 +257,13 @@ long PollWait::sleep() {
     longest = min_of(longest, deadline_.left_ns());
     const timespec timeout = to_timespec(longest);
     count(totals.sleeps);
+    // As in BlockingWait::sleep().
+    std::optional<sys::SignalsBlocked> blocked;
+    if (slept_) blocked.emplace();
+    slept_ = true;
     result = watch_.interrupted()
                  ? -EINTR
-                 : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_);
+                 : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_ || !blocked ? mask_ : blocked->before());
   }
   const uint64_t now = cycles();
   each_on_ring([&](Watched& w) {
@@ -273,6 +280,7 @@ long PollWait::run() {
     // All on the kernel so far: its own call. A channel that appears meanwhile is announced by a bell.
     const long result = sys::blocking_ppoll(fds_, count_, timeout_, mask_);
     if (result < 0 || !find_rings()) return result;
+    slept_ = true;
   }
   bool kernel_answered = false;
   for (;;) {

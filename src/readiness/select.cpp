@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t kFew = 64;
 constexpr int kWordBits = 64;
+constexpr uint64_t kShortestSliceNs = 1'000'000, kLongestSliceNs = 20'000'000;
 // fs/select.c: POLLIN_SET, POLLOUT_SET, POLLEX_SET.
 constexpr short kSelectReadable = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR;
 constexpr short kSelectWritable = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR;
@@ -101,17 +102,44 @@ Verdict judge(const Sets& sets, const pollfd& entry) {
           (entry.revents & kSelectExceptional) && Sets::has(sets.except, entry.fd)};
 }
 
+// core_sys_select cuts the count down to the size of the table of descriptors: a number that is not open is EBADF below it, and not looked at above.
+bool beyond_table(int fd) {
+  Scratch<unsigned long, FD_SETSIZE / kWordBits> bits(static_cast<size_t>(fd / kWordBits) + 1);
+  if (!bits.get()) return false;
+  for (int index = 0; index <= fd / kWordBits; ++index) bits.get()[index] = 0;
+  bits.get()[fd / kWordBits] = 1ul << (fd % kWordBits);
+  const timespec now{};
+  return kernel_select({bits.get(), nullptr, nullptr, fd + 1}, fd + 1, &now, nullptr, nullptr) == 0;
+}
+
+// Leaves out what lies beyond the table, whose size is a multiple of a word's: nothing there is open. −EBADF: something below it is not.
+long cut_to_table(Sets& sets, const pollfd* entries, size_t& used) {
+  for (size_t i = 0; i < used; ++i) {
+    if (!(entries[i].revents & POLLNVAL)) continue;
+    if (!beyond_table(entries[i].fd)) return -EBADF;
+    sets.count = entries[i].fd / kWordBits * kWordBits;
+    used = i;
+  }
+  return 0;
+}
+
 // The number of bits that will be set, or −EBADF. Entries whose answer no set asked for (a hang-up of a descriptor in
-// `except` only) are left out of the next round: select would sleep on.
-long weigh(const Sets& sets, pollfd* entries, size_t used) {
+// `except` only) are left out of the next sleep: select would sleep on.
+long weigh(Sets& sets, pollfd* entries, size_t& used) {
   long bits = 0;
-  for (size_t i = 0; i < used; ++i)
-    if (entries[i].revents & POLLNVAL) return -EBADF;
+  if (const long cut = cut_to_table(sets, entries, used); cut < 0) return cut;
   for (size_t i = 0; i < used; ++i) bits += judge(sets, entries[i]).bits();
   if (bits > 0) return bits;
   for (size_t i = 0; i < used; ++i)
     if (entries[i].revents != 0 && entries[i].fd >= 0) entries[i].fd = ~entries[i].fd;
   return 0;
+}
+
+bool take_back_left_out(pollfd* entries, size_t used) {
+  bool any = false;
+  for (size_t i = 0; i < used; ++i)
+    if (entries[i].fd < 0) entries[i].fd = ~entries[i].fd, any = true;
+  return any;
 }
 
 void answer(const Sets& sets, const pollfd* entries, size_t used) {
@@ -134,20 +162,30 @@ void answer(const Sets& sets, const pollfd* entries, size_t used) {
   }
 }
 
-long select_by_poll(const Sets& sets, const sigset_t* mask, Deadline& deadline) {
+long select_by_poll(Sets& sets, const sigset_t* mask, Deadline& deadline) {
   size_t bits = 0;
   sets.each(sets.count, [&](int) { ++bits; });
   Scratch<pollfd, kFew> entries(bits);
   if (!entries.get()) return -ENOMEM;
-  const size_t used = fill(sets, entries.get());
+  size_t used = fill(sets, entries.get());
+  const SignalWatch watch(Interruption::by_any_handler);
+  uint64_t longest = kForever;  // poll cannot wait for what follows a hang-up: it is looked for by the clock
   for (;;) {
-    const uint64_t left = deadline.left_ns();
+    const uint64_t left = min_of(deadline.left_ns(), longest);
     const timespec timeout = to_timespec(left);
     const long ready = wait_poll(entries.get(), used, left == kForever ? nullptr : &timeout, mask);
     if (ready < 0) return ready;
     const long result = ready > 0 ? weigh(sets, entries.get(), used) : 0;
     if (result < 0) return result;
-    if (result == 0 && ready > 0) continue;
+    if (result == 0 && watch.interrupted()) return -EINTR;
+    if (result == 0 && ready > 0) {
+      longest = longest == kForever ? kShortestSliceNs : min_of(2 * longest, kLongestSliceNs);
+      continue;
+    }
+    if (ready == 0 && longest != kForever && deadline.left_ns() > 0) {
+      if (!take_back_left_out(entries.get(), used)) longest = kForever;
+      continue;
+    }
     answer(sets, entries.get(), used);
     return result;
   }

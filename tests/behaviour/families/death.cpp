@@ -1,4 +1,6 @@
 // kill -9 of one end: the other gets what was sent, then the end. Nothing hangs, nothing crashes.
+#include <poll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,6 +110,37 @@ BEHAVIOUR{.name = "of_a_client_with_unread_bytes_resets",
                 die();
               },
           .killed = End::client};
+
+// It had shut down both ways, so POLLHUP was there before.
+BEHAVIOUR{.name = "of_a_server_that_had_shut_both_ways",
+          .server =
+              [](int fd) {
+                await_peer();
+                ::shutdown(fd, SHUT_RDWR);
+                tell_peer();
+                sleep_ms(30);
+                die();
+              },
+          .client =
+              [](int fd) {
+                set_blocking(fd, false);
+                fill(fd, 0, 4096);
+                tell_peer();
+                await_peer();
+                fd_set set;
+                FD_ZERO(&set);
+                FD_SET(fd, &set);
+                timeval time{5, 0};
+                CHECK_EQ(::select(fd + 1, nullptr, &set, nullptr, &time), 1);
+                pollfd one{.fd = fd, .events = POLLOUT, .revents = 0};
+                CHECK_EQ(::poll(&one, 1, 0), 1);
+                CHECK_EQ(one.revents, POLLOUT | POLLERR | POLLHUP);
+                char byte = 0;
+                CHECK_ERRNO(::read(fd, &byte, 1), ECONNRESET);
+                expect_end_of_stream(fd);
+              },
+          .limit = bit(Way::both) | kByUpgrades,
+          .killed = End::server};
 
 // A blocked writer whose reader is killed.
 BEHAVIOUR{.name = "of_a_server_that_did_not_read",

@@ -213,6 +213,77 @@ BEHAVIOUR{.name = "a_write_to_a_reset_stream_is_epipe_at_once",
                 expect_end_of_stream(fd);
               }};
 
+struct Bytes {
+  Bytes() {
+    for (size_t i = 0; i < 3; ++i) {
+      parts[i] = {&data[i], 1};
+      headers[i].msg_hdr.msg_iov = &parts[i];
+      headers[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+  int receive(int fd) { return ::recvmmsg(fd, headers, 3, 0, nullptr); }
+  char data[3] = {};
+  iovec parts[3] = {};
+  mmsghdr headers[3] = {};
+};
+
+int pending_error(int fd) {
+  int error = -1;
+  socklen_t length = sizeof error;
+  CHECK_EQ(::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+  return error;
+}
+
+// net/socket.c, do_recvmmsg: "we record the error to return on the next call or if the app asks about it using getsockopt(SO_ERROR)".
+BEHAVIOUR{.name = "recvmmsg_leaves_the_reset_behind_its_messages_to_the_next_call",
+          .server =
+              [](int) {
+                for (int i = 0; i < 3; ++i) {
+                  const int fd = accept_another();
+                  await_peer();
+                  write_all(fd, "a");
+                  sleep_ms(20);
+                  ::close(fd);
+                }
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < 3; ++i) {
+                  const int fd = connect_another();
+                  write_all(fd, "x");
+                  tell_peer();
+                  Bytes bytes;
+                  CHECK_EQ(bytes.receive(fd), 1);
+                  if (i == 0) CHECK_ERRNO(::recv(fd, bytes.data, 3, 0), ECONNRESET);
+                  if (i == 1) CHECK_ERRNO(bytes.receive(fd), ECONNRESET);
+                  if (i == 2) CHECK_ERRNO(::send(fd, "y", 1, MSG_NOSIGNAL), EPIPE);
+                  CHECK_EQ(pending_error(fd), i == 2 ? ECONNRESET : 0);
+                  expect_end_of_stream(fd);
+                  ::close(fd);
+                }
+              }};
+
+// It asks for the error first, before it looks for bytes.
+BEHAVIOUR{.name = "recvmmsg_tells_the_reset_before_the_bytes",
+          .server =
+              [](int fd) {
+                await_peer();
+                write_all(fd, "ab");
+                ::close(fd);
+                tell_peer();
+              },
+          .client =
+              [](int fd) {
+                write_all(fd, "x");
+                tell_peer();
+                await_peer();
+                Bytes bytes;
+                CHECK_ERRNO(bytes.receive(fd), ECONNRESET);
+                CHECK_EQ(bytes.receive(fd), 3);  // the end counts as a message of nothing
+                CHECK_EQ(pending_error(fd), 0);
+                expect_end_of_stream(fd);
+              }};
+
 BEHAVIOUR{.name = "so_error_tells_of_the_reset_once",
           .server =
               [](int fd) {

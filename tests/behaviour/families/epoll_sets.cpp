@@ -390,6 +390,42 @@ BEHAVIOUR{.name = "changed_by_another_thread_during_the_wait",
               }};
 
 // A set inside poll, and a set inside a set.
+BEHAVIOUR{.name = "that_refuse_a_connection_change_nothing",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 3; ++i) {
+                  CHECK_EQ(read_exactly(fd, 1), "x");
+                  write_all(fd, "y");
+                }
+              },
+          .client =
+              [](int fd) {
+                const auto exchange = [fd] { write_all(fd, "x"), CHECK_EQ(read_exactly(fd, 1), "y"); };
+                epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+                const int no_set = ::eventfd(0, 0);
+                CHECK_ERRNO(::epoll_ctl(no_set, EPOLL_CTL_ADD, fd, &event), EINVAL);
+                CHECK_ERRNO(::epoll_ctl(no_set, EPOLL_CTL_MOD, fd, &event), EINVAL);
+                CHECK_ERRNO(::epoll_ctl(fd, EPOLL_CTL_ADD, fd, &event), EINVAL);
+                CHECK_ERRNO(::epoll_ctl(1000, EPOLL_CTL_ADD, fd, &event), EBADF);
+                exchange();
+                const int set = ::epoll_create1(0);
+                event.events = EPOLLIN | EPOLLRDHUP | EPOLLEXCLUSIVE;
+                CHECK_ERRNO(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), EINVAL);
+                event.events = EPOLLIN | EPOLLONESHOT | EPOLLEXCLUSIVE;
+                CHECK_ERRNO(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), EINVAL);
+                exchange();
+                CHECK_EQ(wait(set, 0).size(), 0);
+                // Nor does a refused set take its connections along.
+                add(set, fd, EPOLLIN);
+                event.events = EPOLLIN;
+                CHECK_ERRNO(::epoll_ctl(no_set, EPOLL_CTL_ADD, set, &event), EINVAL);
+                event.events = EPOLLIN | EPOLLEXCLUSIVE;
+                const int outer = ::epoll_create1(0);
+                CHECK_ERRNO(::epoll_ctl(outer, EPOLL_CTL_ADD, set, &event), EINVAL);
+                exchange();
+                CHECK_EQ(wait(set, 0).size(), 0);
+              }};
+
 BEHAVIOUR{.name = "waited_on_by_others",
           .server =
               [](int fd) {

@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -47,6 +48,8 @@ int made_by_template(int (*make)(char*)) {
   return make(path.data());
 }
 
+int terminal = -1;  // made before the number is free
+
 struct Maker {
   const char* name;
   int (*make)();
@@ -74,6 +77,9 @@ constexpr Maker kMakers[] = {
     {"socket", [] { return ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0); }},
     {"posix_openpt", [] { return ::posix_openpt(O_RDWR | O_NONBLOCK | O_NOCTTY); }},
     {"openat by number", [] { return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR)); }},
+    {"TIOCGPTPEER", [] { return ::ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NONBLOCK | O_NOCTTY); }},
+    {"TIOCGPTPEER by number",
+     [] { return static_cast<int>(::syscall(SYS_ioctl, terminal, TIOCGPTPEER, O_RDWR | O_NONBLOCK | O_NOCTTY)); }},
     {"eventfd2 by number", [] { return static_cast<int>(::syscall(SYS_eventfd2, 0, EFD_NONBLOCK)); }},
 };
 
@@ -99,6 +105,8 @@ BEHAVIOUR{.name = "closed_unseen_and_given_out_again",
               },
           .client =
               [](int) {
+                terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+                CHECK_EQ(::unlockpt(terminal), 0);
                 for (const Maker& maker : kMakers) {
                   about(maker.name);
                   const int fd = connect_another();

@@ -106,6 +106,34 @@ BEHAVIOUR{.name = "full_and_drained",
               },
           .limit = kByFences};
 
+// unix_poll: POLLHUP is there from the shutdown on, and POLLOUT comes when the buffer is freed.
+BEHAVIOUR{.name = "becomes_writable_after_a_shutdown_of_both",
+          .server =
+              [](int fd) {
+                const uint32_t bytes = await_peer();
+                ::shutdown(fd, SHUT_RDWR);
+                tell_peer();
+                sleep_ms(30);
+                read_stream(fd, 0, bytes, 50'000);
+                await_peer();
+              },
+          .client =
+              [](int fd) {
+                set_blocking(fd, false);
+                tell_peer(static_cast<uint32_t>(fill(fd, 0, 4096)));
+                await_peer();
+                expect_ready(fd, kIn | POLLRDHUP | POLLHUP, 1);
+                fd_set set;
+                FD_ZERO(&set);
+                FD_SET(fd, &set);
+                timeval time{5, 0};
+                CHECK_EQ(::select(fd + 1, nullptr, &set, nullptr, &time), 1);
+                CHECK(FD_ISSET(fd, &set));
+                CHECK((polled(fd) & (kOut | POLLERR)) == kOut);
+                tell_peer();
+              },
+          .limit = kByFences};
+
 BEHAVIOUR{.name = "becomes_writable_during_the_wait",
           .server =
               [](int fd) {
@@ -379,6 +407,48 @@ BEHAVIOUR{.name = "select_of_closed_numbers",
                 CHECK_ERRNO(::select(-1, &set, nullptr, nullptr, &now), EINVAL);
                 now = {0, -1};
                 CHECK_ERRNO(::select(0, nullptr, nullptr, nullptr, &now), EINVAL);
+                write_all(fd, "x");
+              }};
+
+// core_sys_select: what lies beyond the table of descriptors, whose size is a multiple of 64, is neither read nor written.
+BEHAVIOUR{.name = "select_of_numbers_beyond_the_table",
+          .server = [](int fd) { read_exactly(fd, 1); },
+          .client =
+              [](int fd) {
+                constexpr int kBeyond = 1000;
+                fd_set in, out;
+                const auto ask = [&](int count, int timeout_ms) {
+                  FD_ZERO(&in);
+                  FD_SET(fd, &in);
+                  FD_SET(kBeyond, &in);
+                  FD_ZERO(&out);
+                  FD_SET(fd, &out);
+                  FD_SET(kBeyond, &out);
+                  timeval time{0, timeout_ms * 1000};
+                  return ::select(count, &in, &out, nullptr, &time);
+                };
+                CHECK_EQ(ask(FD_SETSIZE, 0), 1);
+                CHECK(FD_ISSET(fd, &out) && !FD_ISSET(fd, &in));
+                CHECK(FD_ISSET(kBeyond, &in) && FD_ISSET(kBeyond, &out));
+                CHECK_EQ(ask(kBeyond + 1, 10), 1);
+                CHECK(FD_ISSET(kBeyond, &in) && FD_ISSET(kBeyond, &out));
+                FD_SET(40, &in);
+                timeval now{0, 0};
+                CHECK_ERRNO(::select(FD_SETSIZE, &in, nullptr, nullptr, &now), EBADF);
+                // Nothing else is ready: the time passes.
+                FD_ZERO(&in);
+                FD_SET(fd, &in);
+                FD_SET(kBeyond, &in);
+                timeval time{0, 20'000};
+                const double begin = now_ms();
+                CHECK_EQ(::select(FD_SETSIZE, &in, nullptr, nullptr, &time), 0);
+                CHECK(now_ms() - begin >= 19);
+                CHECK(!FD_ISSET(fd, &in) && FD_ISSET(kBeyond, &in));
+                // A table that has grown has the number.
+                CHECK_EQ(::dup2(fd, kBeyond), kBeyond);
+                CHECK_EQ(ask(FD_SETSIZE, 0), 2);
+                CHECK_EQ(::close(kBeyond), 0);
+                CHECK_ERRNO(ask(FD_SETSIZE, 0), EBADF);
                 write_all(fd, "x");
               }};
 

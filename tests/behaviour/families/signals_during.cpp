@@ -1,4 +1,5 @@
 // Signals that arrive while a call waits or works, errno, and handlers that use the connection themselves.
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -343,6 +344,125 @@ BEHAVIOUR{.name = "a_signal_for_the_process_goes_to_its_first_thread",
                 CHECK(elsewhere.load() <= 6);  // an offer, a fence, a ring that grows: each may meet one, and happens once
                 CHECK(in_first_thread.load() > 100);
               }};
+
+// A connection goes back to the kernel with bytes unread, and a handler that reads comes at any moment of that.
+constexpr int kReturns = 60;
+constexpr size_t kUnread = 700;
+int returning = -1;
+std::string taken_by_handler;
+
+void take_some(int) {
+  char data[90];
+  const ssize_t n = ::recv(returning, data, sizeof data, MSG_DONTWAIT);
+  if (n > 0) taken_by_handler.append(data, static_cast<size_t>(n));
+}
+
+BEHAVIOUR{.name = "a_handler_reads_while_the_connection_leaves_the_ring",
+          .server =
+              [](int) {
+                for (int i = 0; i < kReturns; ++i) {
+                  const int fd = accept_another();
+                  write_all(fd, bytes_at(0, kUnread));
+                  tell_peer();
+                  write_all(fd, read_exactly(fd, 1));
+                  if (i % 10 == 9) await_peer();  // in no call: what lies in the ring is read there
+                  CHECK_EQ(read_exactly(fd, 1), "y");
+                  ::close(fd);
+                }
+              },
+          .client =
+              [](int) {
+                struct sigaction action = {};
+                action.sa_handler = take_some;
+                CHECK_EQ(::sigaction(SIGALRM, &action, nullptr), 0);
+                taken_by_handler.reserve(kUnread);
+                for (int i = 0; i < kReturns; ++i) {
+                  returning = connect_another();
+                  await_peer();
+                  taken_by_handler.clear();
+                  write_all(returning, "x");
+                  const itimerval soon{{0, 20}, {0, 1 + i * 7 % 60}};
+                  CHECK_EQ(::setitimer(ITIMER_REAL, &soon, nullptr), 0);
+                  CHECK_EQ(::fcntl(returning, F_SETOWN, ::getpid()), 0);
+                  const itimerval never{};
+                  CHECK_EQ(::setitimer(ITIMER_REAL, &never, nullptr), 0);
+                  const std::string rest = read_exactly(returning, kUnread + 1 - taken_by_handler.size());
+                  CHECK_EQ(taken_by_handler + rest, bytes_at(0, kUnread) + "x");
+                  if (i % 10 == 9) tell_peer();
+                  write_all(returning, "y");
+                  ::close(returning);
+                }
+              },
+          .leaves_ring = true};
+
+// Two threads sleep, and one byte wakes both: the one that does not get it must not miss the signal that arrives while it goes back to sleep.
+constexpr int kVainRounds = 200;
+
+// In the manner `way`; true: the byte was there, and was taken.
+bool wait_for_a_byte(int way, int set, int fd) {
+  char byte = 0;
+  if (way == 0) {
+    const ssize_t n = ::read(fd, &byte, 1);
+    CHECK(n == 1 || (n < 0 && errno == EINTR));
+    return n == 1;
+  }
+  pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
+  epoll_event event{};
+  const int n = way == 1 ? ::poll(&one, 1, -1) : ::epoll_wait(set, &event, 1, -1);
+  CHECK(n == 1 || (n < 0 && errno == EINTR));
+  return n == 1 && ::recv(fd, &byte, 1, MSG_DONTWAIT) == 1;
+}
+
+void be_woken_in_vain(int way, int fd) {
+  count_signal(SIGUSR1, 0);
+  const int set = ::epoll_create1(0);
+  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+  std::atomic<int> bytes = 0, returned = 0, round = 0, ids[2] = {};
+  std::atomic<bool> over = false;
+  std::thread other([&] {
+    ids[0] = ::gettid();
+    while (!over) bytes += wait_for_a_byte(way, set, fd);
+  });
+  std::thread signalled([&] {
+    ids[1] = ::gettid();
+    for (int mine = 1; mine <= kVainRounds; ++mine) {
+      while (round < mine) ::sched_yield();
+      bytes += wait_for_a_byte(way, set, fd);
+      ++returned;
+    }
+  });
+  const auto await = [](const std::atomic<int>& count, int wanted) {
+    for (const double end = now_ms() + 5000; count < wanted && now_ms() < end;) ::sched_yield();
+    CHECK(count >= wanted);
+  };
+  for (int i = 1; i <= kVainRounds; ++i) {
+    round = i;
+    await(ids[0], 1), await(ids[1], 1);
+    await_sleeping(ids[0]);
+    await_sleeping(ids[1]);
+    tell_peer(1);
+    for (const double end = now_ms() + 0.001 * (20 + i * 7 % 130); now_ms() < end;) {
+    }
+    CHECK_EQ(::pthread_kill(signalled.native_handle(), SIGUSR1), 0);
+    await(returned, i);
+    await(bytes, i);
+  }
+  signalled.join();
+  over = true;
+  await_sleeping(ids[0]);
+  CHECK_EQ(::pthread_kill(other.native_handle(), SIGUSR1), 0);
+  other.join();
+  tell_peer(0);
+}
+
+void write_as_told(int fd) {
+  while (await_peer() != 0) write_all(fd, "x");
+}
+
+BEHAVIOUR{.name = "a_read_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(0, fd); }};
+BEHAVIOUR{.name = "a_poll_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(1, fd); }};
+BEHAVIOUR{.name = "an_epoll_wait_woken_in_vain_is_interrupted", .server = write_as_told, .client = [](int fd) { be_woken_in_vain(2, fd); }};
 
 BEHAVIOUR{.name = "a_signal_for_one_thread_leaves_the_other_asleep",
           .server =

@@ -143,7 +143,6 @@ BEHAVIOUR{.name = "in_two_processes_share_one_shot_events",
           .client =
               [](int fd) {
                 const int set = ::epoll_create1(0);
-                const int begun = ::eventfd(0, 0);
                 control(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT);
                 const auto work = [set, fd] {
                   for (;;) {
@@ -157,19 +156,83 @@ BEHAVIOUR{.name = "in_two_processes_share_one_shot_events",
                   }
                 };
                 const int child = in_child([&] {
-                  CHECK_EQ(wait_one(set, 0), -1);
-                  CHECK_EQ(::eventfd_write(begun, 1), 0);
+                  tell_peer();
                   work();
                 });
-                eventfd_t count = 0;
-                CHECK_EQ(::eventfd_read(begun, &count), 0);
-                CHECK_EQ(wait_one(set, 0), -1);  // both have found out that they share it: docs/limits.md
-                tell_peer();
                 work();
                 join_child(child);
               },
-          .leaves_ring = true,
-          .limit = kByFences};
+          .leaves_ring = true};
+
+// epoll_ctl(2): after an event the registration "is disabled", for everybody who has the set.
+BEHAVIOUR{.name = "in_two_processes_hear_of_a_one_shot_event_once",
+          .server =
+              [](int fd) {
+                for (const char* each : {"x", "y", "z"}) {
+                  await_peer();
+                  write_all(fd, each);
+                  tell_peer();
+                }
+                await_peer();
+              },
+          .client =
+              [](int fd) {
+                const int set = ::epoll_create1(0);
+                control(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT);
+                const auto ask = [] { tell_peer(), await_peer(); };
+                // The first to wait here gets it.
+                join_child(in_child([&] {
+                  CHECK_EQ(wait_one(set, 0), -1);
+                  ask();
+                  CHECK_EQ(wait_one(set, kNever_ms), fd);
+                }));
+                CHECK_EQ(wait_one(set, 50), -1);
+                control(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT);
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                CHECK_EQ(read_exactly(fd, 1), "x");
+                // What one has disabled the other may arm.
+                join_child(in_child([&] {
+                  ask();
+                  CHECK_EQ(wait_one(set, 50), -1);
+                  control(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT);
+                }));
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                join_child(in_child([&] { CHECK_EQ(wait_one(set, 50), -1); }));
+                CHECK_EQ(wait_one(set, 50), -1);
+                CHECK_EQ(read_exactly(fd, 1), "y");
+                control(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT);
+                ask();
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                CHECK_EQ(wait_one(set, 50), -1);
+                CHECK_EQ(read_exactly(fd, 1), "z");
+                tell_peer();
+              },
+          .leaves_ring = true};
+
+// On the ring when the child is made, and given an event that the parent has had before.
+BEHAVIOUR{.name = "in_a_child_arm_what_fired_in_the_parent",
+          .server =
+              [](int fd) {
+                write_all(fd, "x");
+                await_peer();
+              },
+          .client =
+              [](int fd) {
+                const int set = ::epoll_create1(0);
+                control(set, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT);
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                join_child(in_child([&] {
+                  CHECK_EQ(wait_one(set, 50), -1);
+                  control(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT);
+                }));
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                CHECK_EQ(wait_one(set, 50), -1);
+                control(set, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT);
+                CHECK_EQ(wait_one(set, kNever_ms), fd);
+                CHECK_EQ(read_exactly(fd, 1), "x");
+                tell_peer();
+              },
+          .leaves_ring = true};
 
 // A level that stays true is told to every thread that waits; what was deleted is told to none.
 BEHAVIOUR{.name = "are_not_told_of_what_another_thread_has_deleted",
