@@ -30,7 +30,7 @@ std::atomic<size_t> slab_count;
 FamilyLock slab_lock;
 
 void* map(size_t bytes, int flags, void* where) {
-  const long address = sys::raw(SYS_mmap, where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+  const long address = sys::mmap(where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 
@@ -52,7 +52,7 @@ Slab* add_slab() {
   if (!memory) return nullptr;
   auto* slab = new (memory) Slab{};
   slab->sides = static_cast<Side*>(map(kSideBytes, MAP_SHARED, nullptr));
-  if (!slab->sides) return sys::raw(SYS_munmap, memory, sizeof(Slab)), nullptr;
+  if (!slab->sides) return sys::munmap(memory, sizeof(Slab)), nullptr;
   uint8_t* const headers = reserve_headers(kSlots);
   for (size_t i = 0; i < kSlots; ++i) {
     slab->connections[i].side = &slab->sides[i];

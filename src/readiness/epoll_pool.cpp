@@ -32,7 +32,7 @@ uint32_t sets_made;                // under set_pool_lock
 std::atomic<uint32_t> cookie;
 
 void* map(size_t bytes) {
-  const long address = sys::raw(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const long address = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 

@@ -18,6 +18,20 @@ namespace {
 
 std::atomic<int> serving{0};
 
+const char* name_of(Task task) {
+  switch (task) {
+    case Task::echo:
+      return "echo";
+    case Task::forked:
+      return "forked";
+    case Task::one_way:
+      return "one way";
+    case Task::late:
+      return "late";
+  }
+  return "no such task";
+}
+
 bool answer(int fd, Dice& dice, const Header& header) {
   switch (header.task) {
     case Task::echo:
@@ -28,7 +42,7 @@ bool answer(int fd, Dice& dice, const Header& header) {
       expect_end(fd);
       return write_stream(fd, dice, ~header.seed, 0, header.down);
     case Task::late:
-      ::usleep(500);
+      ::usleep(2000);  // the reader sleeps by then
       return write_stream(fd, dice, ~header.seed, 0, header.down);
   }
   CHECK(false && "no such task");
@@ -54,7 +68,7 @@ void serve(int fd, uint64_t seed) {
   Header header{};
   if (!read_whole(fd, dice, reinterpret_cast<char*>(&header), sizeof header)) {
     ::close(fd);  // cut before it began
-  } else if (header.task == Task::forked) {
+  } else if (deed = name_of(header.task); header.task == Task::forked) {
     answer_in_child(fd, dice, header);
   } else {
     CHECK(answer(fd, dice, header) || header.may_be_cut);
