@@ -96,10 +96,17 @@ class Steps:
         _cmake(log, "--build", "--preset", "asan")
         return _ctest(log, "asan", "-LE", "^(model|stress)$")
 
+    @staticmethod
+    def tsan(log):
+        """a short stress with ThreadSanitizer: the library's own memory, with all threads of a process"""
+        _cmake(log, "--preset", "tsan")
+        _cmake(log, "--build", "--preset", "tsan", "--target", "stress", "shunt")
+        return _ctest(log, "tsan", "-L", "^stress$")
+
 
 NAMES = [name for name in vars(Steps) if not name.startswith("_")]
 NEEDS_BUILD = {"unit", "model", "behaviour", "differential", "stress", "symbols", "apps"}
-NOT_QUICK = {"apps", "asan"}
+NOT_QUICK = {"apps", "asan", "tsan"}
 
 
 def _run(log, command, may_fail=False):

@@ -32,7 +32,7 @@ bool read_beginning(int memfd, Beginning& seen) {
 }
 
 uint8_t* map_part(uint8_t* place, size_t bytes, int protection, int flags, int memfd, size_t offset) {
-  const long address = sys::raw(SYS_mmap, place, bytes, protection, flags | (place ? MAP_FIXED : 0), memfd, offset);
+  const long address = sys::mmap(place, bytes, protection, flags | (place ? MAP_FIXED : 0), memfd, offset);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<uint8_t*>(address);
 }
 
@@ -53,7 +53,7 @@ long map(int memfd, Mapping& channel) {
   made.larger = map_shared(nullptr, kChannelBytes - kHeaderBytes, memfd, kHeaderBytes);
   if (!made.larger) return -ENOMEM;
   made.header = map_shared(reserved, kHeaderBytes, memfd, 0);
-  if (!made.header) return sys::raw(SYS_munmap, made.larger, kChannelBytes - kHeaderBytes), -ENOMEM;
+  if (!made.header) return sys::munmap(made.larger, kChannelBytes - kHeaderBytes), -ENOMEM;
   channel = made;
   return 0;
 }
@@ -112,9 +112,9 @@ long map_channel(int memfd, const Bits& bits, Mapping& channel) {
 }
 
 bool unmap_channel(const Mapping& channel, uint8_t* reserved) {
-  sys::raw(SYS_munmap, channel.larger, kChannelBytes - kHeaderBytes);
+  sys::munmap(channel.larger, kChannelBytes - kHeaderBytes);
   if (channel.header == reserved) return reserve(reserved, 1) != nullptr;
-  sys::raw(SYS_munmap, channel.header, kHeaderBytes);
+  sys::munmap(channel.header, kHeaderBytes);
   return true;
 }
 

@@ -43,12 +43,12 @@ long vdprintf(int fd, int check, const char* format, va_list arguments) {
   if (length < 0) return -errno;
   const size_t bytes = static_cast<size_t>(length);
   if (bytes < sizeof text) return write_out(fd, text, bytes);
-  const long pages = sys::raw(SYS_mmap, nullptr, bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const long pages = sys::mmap(nullptr, bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages < 0 && pages > -4096) return pages;
   auto* whole = reinterpret_cast<char*>(pages);
   format_text(whole, bytes + 1, check, format, arguments);
   const long result = write_out(fd, whole, bytes);
-  sys::raw(SYS_munmap, whole, bytes + 1);
+  sys::munmap(whole, bytes + 1);
   return result;
 }
 

@@ -129,8 +129,8 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
   }
   full_barrier();  // SYNC: the sleeper's half of the Dekker pair; the waker's is FamilyLock::unlock()
   // A set's edge has been delivered by the arrival of a bell; it need not be taken unless they pile up.
-  if (registered && c.in->bells_rung.load(memory_order_relaxed) - side.bells_taken < 4) return Armed::sleep;
-  if (bells == side.bells_taken) return Armed::sleep;
+  if (registered && c.in->bells_rung.load(memory_order_relaxed) - side.bells_taken.load(memory_order_relaxed) < 4) return Armed::sleep;
+  if (bells == side.bells_taken.load(memory_order_relaxed)) return Armed::sleep;
 
   // Somebody else's condition true: his bell must stay.
   const bool sets_look = registered || !c.registrations.load(memory_order_relaxed) || readiness_hooks.may_drain(c);

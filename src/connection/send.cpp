@@ -184,7 +184,7 @@ long send(Connection& c, int fd, SendRequest request) {
 
 long send_file(Connection& c, int fd, int file, off_t* offset, size_t bytes) {
   constexpr size_t kStep = 65536;
-  const long mapped = sys::raw(SYS_mmap, nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const long mapped = sys::mmap(nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped < 0 && mapped > -4096) return mapped;
   void* buffer = reinterpret_cast<void*>(mapped);
   off_t position = offset ? *offset : 0;
@@ -201,7 +201,7 @@ long send_file(Connection& c, int fd, int file, off_t* offset, size_t bytes) {
     if (result > 0) done += result;
     if (result < got) break;
   }
-  sys::raw(SYS_munmap, buffer, kStep);
+  sys::munmap(buffer, kStep);
   if (done > 0 && offset) *offset += done;
   if (done > 0 && !offset) sys::raw(SYS_lseek, file, position + done, SEEK_SET);
   return done > 0 ? done : result;

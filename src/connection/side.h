@@ -29,7 +29,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
   std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
   RingMap in_map;                         // how positions ≥ head map, as far as the peer's announcements were checked
-  uint32_t bells_taken;
+  std::atomic<uint32_t> bells_taken;      // atomic: a sleeper looks at it before it has the lock
   uint32_t data_arm_sequence;
   std::atomic<uint64_t> kernel_received;  // atomic: bytes read from the kernel before the ring
   std::atomic<uint32_t> kernel_readers;   // atomic: threads inside a kernel read that began before the channel

@@ -1,4 +1,4 @@
-// Slab allocation. Raw mmap only; a bitmap per slab, changed by single atomic instructions, so a signal handler may allocate too.
+// Slab allocation. Raw mmap only; a bitmap per slab, changed by single atomic instructions: a signal handler allocates inside its thread's section, too.
 #include "descriptors/slab.h"
 
 #include <cstring>
@@ -28,9 +28,14 @@ struct Slab {
 std::atomic<Slab*> slabs[kSlabs];
 std::atomic<size_t> slab_count;
 FamilyLock slab_lock;
+// A fork of the thread that holds both locks, and how many in all: a handler may fork inside it, or inside another section of its thread.
+struct Fork {
+  uint32_t depth;
+  bool unlocks_slabs, unlocks_upgrades;
+} forking;
 
 void* map(size_t bytes, int flags, void* where) {
-  const long address = sys::raw(SYS_mmap, where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+  const long address = sys::mmap(where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 
@@ -52,7 +57,7 @@ Slab* add_slab() {
   if (!memory) return nullptr;
   auto* slab = new (memory) Slab{};
   slab->sides = static_cast<Side*>(map(kSideBytes, MAP_SHARED, nullptr));
-  if (!slab->sides) return sys::raw(SYS_munmap, memory, sizeof(Slab)), nullptr;
+  if (!slab->sides) return sys::munmap(memory, sizeof(Slab)), nullptr;
   uint8_t* const headers = reserve_headers(kSlots);
   for (size_t i = 0; i < kSlots; ++i) {
     slab->connections[i].side = &slab->sides[i];
@@ -89,12 +94,14 @@ void renew_if_unused(Slab& slab) {
 
 }  // namespace
 
+// A fork either counts the new connection as shared, or comes later: nothing may appear in the child's table that nobody has counted.
 Connection* allocate_connection() {
+  Locked lock(slab_lock);
+  const bool in_a_fork = lock.nested() && forking.depth > 0;  // in a handler, between the count and the child
   Connection* connection = nullptr;
   for (size_t i = 0; i < slab_count.load() && !connection; ++i)
     if (Slab& slab = *slabs[i].load(); !slab.inherited.load()) connection = take_slot(slab);
   if (!connection) {
-    Locked lock(slab_lock);
     if (lock.nested()) return nullptr;
     Slab* slab = add_slab();
     if (!slab) return nullptr;
@@ -103,12 +110,12 @@ Connection* allocate_connection() {
   }
   Side* side = connection->side;
   new (side) Side{};
-  side->holders.store(1);
+  side->holders.store(in_a_fork ? 2 : 1);
   connection->channel.store(nullptr);
   connection->in = connection->out = nullptr;
   connection->changing.store(false);
   connection->stand_in.store(0);
-  connection->shared_over_fork.store(false);
+  connection->shared_over_fork.store(in_a_fork);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
@@ -132,9 +139,31 @@ void free_connection(Connection& connection) {
   }
 }
 
+namespace {
+
+void lock_for_fork() {
+  if (slab_lock.mine() && forking.depth > 0) {
+    ++forking.depth;
+    return;
+  }
+  for (;;) {
+    const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
+    const bool slabs_too = slab_lock.try_lock();
+    if (slabs_too || slab_lock.mine()) {
+      forking = {1, slabs_too, upgrades};
+      return;
+    }
+    // Not waited for under the other lock, which a handler inside a section of slab_lock may want for a fork of its own.
+    if (upgrades) upgrade_lock.unlock();
+    slab_lock.lock();
+    slab_lock.unlock();
+  }
+}
+
+}  // namespace
+
 void lock_slabs_before_fork() {
-  upgrade_lock.lock();
-  slab_lock.lock();
+  lock_for_fork();
   for (size_t i = 0; i < slab_count.load(); ++i)
     for (Connection& connection : slabs[i].load()->connections)
       if (connection.references.load() > 0) {
@@ -144,12 +173,15 @@ void lock_slabs_before_fork() {
 }
 
 void unlock_slabs_in_parent() {
-  slab_lock.unlock();
-  upgrade_lock.unlock();
+  if (--forking.depth > 0) return;
+  const Fork over = forking;
+  if (over.unlocks_slabs) slab_lock.unlock();
+  if (over.unlocks_upgrades) upgrade_lock.unlock();
 }
 
 void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
   new (&slab_lock) FamilyLock;
+  forking = {};
   new (&upgrade_lock) FamilyLock;
   for (size_t i = 0; i < slab_count.load(); ++i) {
     Slab& slab = *slabs[i].load();

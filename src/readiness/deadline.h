@@ -80,7 +80,7 @@ class Scratch : Duty {
     if (count <= few) return;
     mapped_bytes_ = count * sizeof(T);
     const long address =
-        sys::raw(SYS_mmap, nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        sys::mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     items_ = address < 0 && address > -4096 ? nullptr : reinterpret_cast<T*>(address);
   }
   ~Scratch() {
@@ -94,7 +94,7 @@ class Scratch : Duty {
  private:
   static void undo(Duty& duty) { static_cast<Scratch&>(duty).release(); }
   void release() {
-    if (mapped_bytes_ > 0 && items_ && items_ != own_) sys::raw(SYS_munmap, items_, mapped_bytes_);
+    if (mapped_bytes_ > 0 && items_ && items_ != own_) sys::munmap(items_, mapped_bytes_);
   }
   T own_[few];
   T* items_ = own_;

@@ -33,7 +33,7 @@ uint32_t sets_made;                // under set_pool_lock
 std::atomic<uint32_t> cookie;
 
 void* map(size_t bytes, int sharing = MAP_PRIVATE) {
-  const long address = sys::raw(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+  const long address = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 

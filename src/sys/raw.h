@@ -10,6 +10,10 @@
 #include <time.h>
 #include <type_traits>
 
+#if defined(__SANITIZE_THREAD__)
+#include "sys/seen_by_tsan.h"
+#endif
+
 namespace shunt::sys {
 
 inline long raw6(long number, long a, long b, long c, long d, long e, long f) {
@@ -73,7 +77,15 @@ inline long ppoll(pollfd* fds, size_t count, const timespec* timeout, const sigs
   if (timeout) copy = *timeout;  // the kernel writes the remaining time back
   return raw(SYS_ppoll, fds, count, timeout ? &copy : nullptr, mask, sizeof(uint64_t));
 }
+
+#if !defined(__SANITIZE_THREAD__)  // else seen_by_tsan.h
 inline long close(int fd) { return raw(SYS_close, fd); }
+inline long mmap(void* place, size_t bytes, int protection, int flags, int fd, size_t offset) {
+  return raw(SYS_mmap, place, bytes, protection, flags, fd, offset);
+}
+inline long munmap(void* place, size_t bytes) { return raw(SYS_munmap, place, bytes); }
+#endif
+
 inline int thread_id() { return static_cast<int>(raw(SYS_gettid)); }
 inline int process_id() { return static_cast<int>(raw(SYS_getpid)); }
 

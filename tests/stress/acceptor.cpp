@@ -1,5 +1,6 @@
 // The accepting end: a thread for each connection, or a child.
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -8,7 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <thread>
+#include <memory>
 
 #include "ends.h"
 #include "stream.h"
@@ -17,6 +18,20 @@ namespace shunt::stress {
 namespace {
 
 std::atomic<int> serving{0};
+
+const char* name_of(Task task) {
+  switch (task) {
+    case Task::echo:
+      return "echo";
+    case Task::forked:
+      return "forked";
+    case Task::one_way:
+      return "one way";
+    case Task::late:
+      return "late";
+  }
+  return "no such task";
+}
 
 bool answer(int fd, Dice& dice, const Header& header) {
   switch (header.task) {
@@ -28,7 +43,7 @@ bool answer(int fd, Dice& dice, const Header& header) {
       expect_end(fd);
       return write_stream(fd, dice, ~header.seed, 0, header.down);
     case Task::late:
-      ::usleep(500);
+      ::usleep(2000);  // the reader sleeps by then
       return write_stream(fd, dice, ~header.seed, 0, header.down);
   }
   CHECK(false && "no such task");
@@ -54,13 +69,33 @@ void serve(int fd, uint64_t seed) {
   Header header{};
   if (!read_whole(fd, dice, reinterpret_cast<char*>(&header), sizeof header)) {
     ::close(fd);  // cut before it began
-  } else if (header.task == Task::forked) {
+  } else if (deed = name_of(header.task); header.task == Task::forked) {
     answer_in_child(fd, dice, header);
   } else {
     CHECK(answer(fd, dice, header) || header.may_be_cut);
     ::close(fd);
   }
   --serving;
+}
+
+struct Served {
+  int fd;
+  uint64_t seed;
+};
+
+// Detached from its beginning: glibc's pthread_detach() looks at a thread that may be gone by then (its bug 19951).
+void serve_in_a_thread(const Served& served) {
+  pthread_attr_t detached;
+  CHECK(::pthread_attr_init(&detached) == 0 && ::pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) == 0);
+  const auto begin = [](void* argument) -> void* {
+    const std::unique_ptr<Served> own(static_cast<Served*>(argument));
+    serve(own->fd, own->seed);
+    return nullptr;
+  };
+  pthread_t thread;
+  errno = ::pthread_create(&thread, &detached, begin, new Served(served));
+  CHECK(errno == 0);
+  ::pthread_attr_destroy(&detached);
 }
 
 }  // namespace
@@ -83,7 +118,7 @@ int accept_and_answer(const Plan& plan) {
     const int fd = ::accept4(listener, nullptr, nullptr, dice.one_in(2) ? SOCK_CLOEXEC : SOCK_CLOEXEC | SOCK_NONBLOCK);
     CHECK(fd >= 0);
     ++serving;
-    std::thread(serve, fd, dice.next()).detach();
+    serve_in_a_thread({fd, dice.next()});
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -215,21 +217,28 @@ void passed(Dice& dice) {
   ::close(received);
 }
 
+// In a call that has got hold of its file: until then a close, and whoever gets the number next, would be a race of ours.
+bool sleeps_in_a_read(pid_t thread) {
+  std::ifstream in("/proc/self/task/" + std::to_string(thread) + "/syscall");
+  long number = -1;
+  return (in >> number) && (number == SYS_recvfrom || number == SYS_recvmsg || number == SYS_ppoll);
+}
+
 // A thread sleeps in a read; the descriptor is closed, or another is put over it, meanwhile. It gets its bytes all the same.
 void closed_under_a_reader(Dice& dice) {
   Header header = header_of(dice, Task::late);
   header.down = 1 + dice.below(3000);
   const int fd = begun(dice, header);
-  std::atomic<bool> begins{false};
+  std::atomic<pid_t> id{0};
+  std::atomic<bool> has_read{false};
   std::thread reader([&] {
     std::vector<char> data(header.down);
-    begins = true;
-    const ssize_t n = ::recv(fd, data.data(), data.size(), MSG_WAITALL);
-    if (n < 0 && (errno == EBADF || errno == ENOTSOCK)) return;  // it came too late
-    CHECK(n == static_cast<ssize_t>(data.size()) && is_stream(~header.seed, 0, data.data(), data.size()));
+    id = static_cast<pid_t>(::syscall(SYS_gettid));
+    CHECK(::recv(fd, data.data(), data.size(), MSG_WAITALL) == static_cast<ssize_t>(data.size()));
+    CHECK(is_stream(~header.seed, 0, data.data(), data.size()));
+    has_read = true;
   });
-  while (!begins) std::this_thread::yield();
-  ::usleep(100);
+  while (id == 0 || !(has_read || sleeps_in_a_read(id))) std::this_thread::yield();
   const int file = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   const bool replaced = dice.one_in(2);
   if (replaced) CHECK(::dup2(file, fd) == fd);
