@@ -93,7 +93,7 @@ void note_demotion(Connection& connection, Reason reason);
 class Writing : Duty {
  public:
   explicit Writing(Direction& out) : out_(out), outer_(out.writing.load(std::memory_order_relaxed)) {
-    begin(undo);
+    begin(kFate);
     out_.writing.store(1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
@@ -112,6 +112,7 @@ class Writing : Duty {
     auto& self = static_cast<Writing&>(duty);
     self.out_.writing.store(self.outer_, std::memory_order_release);
   }
+  static constexpr Fate kFate{undo};
   Direction& out_;
   uint32_t outer_;  // nonzero in a signal handler inside its own thread's section: that one is not over yet
 };

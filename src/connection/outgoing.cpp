@@ -54,7 +54,7 @@ void publish_bells(Connection& c) {
 class OwedBell : Duty {
  public:
   OwedBell(Connection& connection, int fd) : fd_(fd) {
-    begin(undo);
+    begin(kFate);
     count_and_mark(connection.side->bells_rung, 1, sent_, 0);
     publish_bells(connection);
   }
@@ -66,6 +66,7 @@ class OwedBell : Duty {
     auto& self = static_cast<OwedBell&>(duty);
     if (self.sent_ == 0) self.send();
   }
+  static constexpr Fate kFate{undo};
   int fd_;
   uint32_t sent_ = 1;  // until it is counted
 };
@@ -232,7 +233,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
 
 uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
   // While there is a larger area: what a handler writes in the middle of the copy finds room as well.
-  const uint64_t room = wanted + Connection::kLateBytes;
+  const uint64_t room = wanted + Side::kLateBytes;
   uint64_t space = free_bytes(*c.side);
   if (space >= room) return space;
   if (!refresh_head(c, fd)) return 0;
@@ -264,26 +265,27 @@ uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
 namespace {
 
 void publish_late(Connection& c) {
-  while (c.late_count > 0) {
+  while (c.side->late_count > 0) {
     sys::SignalsBlocked alone;
-    iovec part{c.late, c.late_count};
+    iovec part{c.side->late, c.side->late_count};
     copy_and_publish(c, Cursor(&part, 1), part.iov_len);
-    c.late_count = 0;
+    c.side->late_count = 0;
   }
 }
 
 // What a handler has put off behind a copy comes also when that copy does not.
 class Copying : Duty {
  public:
-  explicit Copying(Connection& connection) : connection_(connection) { begin(undo); }
+  explicit Copying(Connection& connection) : connection_(connection) { begin(kFate); }
   ~Copying() { done(); }
 
  private:
   static void undo(Duty& duty) {
     Connection& c = static_cast<Copying&>(duty).connection_;
     publish_late(c);
-    c.copying = 0;
+    c.side->copying = 0;
   }
+  static constexpr Fate kFate{undo};
   Connection& connection_;
 };
 
@@ -293,13 +295,13 @@ uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
   uint64_t done = 0;
   Copying copying(c);
   do {
-    c.copying = bytes + 1;
+    c.side->copying = bytes + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (done == 0) done = copy_and_publish(c, from, bytes);
     publish_late(c);
-    c.copying = 0;
+    c.side->copying = 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
-  } while (c.late_count > 0);
+  } while (c.side->late_count > 0);
   if (done > 0) {
     c.tally.ring_bytes_out += done;
     ++c.tally.ring_ops_out;
@@ -309,11 +311,11 @@ uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
 }
 
 uint64_t put_off(Connection& c, Cursor from, uint64_t bytes) {
-  const uint64_t spoken_for = c.copying - 1 + c.late_count;
+  const uint64_t spoken_for = c.side->copying - 1 + c.side->late_count;
   const uint64_t space = free_bytes(*c.side);
-  bytes = min_of(bytes, min_of<uint64_t>(Connection::kLateBytes - c.late_count, space > spoken_for ? space - spoken_for : 0));
-  from.take(c.late + c.late_count, bytes);
-  c.late_count = c.late_count + static_cast<uint32_t>(bytes);
+  bytes = min_of(bytes, min_of<uint64_t>(Side::kLateBytes - c.side->late_count, space > spoken_for ? space - spoken_for : 0));
+  from.take(c.side->late + c.side->late_count, bytes);
+  c.side->late_count = c.side->late_count + static_cast<uint32_t>(bytes);
   c.tally.ring_bytes_out += bytes;
   return bytes;
 }

@@ -29,6 +29,11 @@ std::atomic<Slab*> slabs[kSlabs];
 std::atomic<size_t> slab_count;
 FamilyLock slab_lock;
 
+// By lock_slabs_before_fork(), and not by what its handler has interrupted.
+struct {
+  bool upgrades, slabs;
+} taken_for_fork;
+
 void* map(size_t bytes, int flags, void* where) {
   const long address = sys::raw(SYS_mmap, where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
@@ -87,14 +92,21 @@ void renew_if_unused(Slab& slab) {
   slab.taken.store(0);
 }
 
+bool in_a_side(const FamilyLock& lock) {
+  const auto* at = reinterpret_cast<const uint8_t*>(&lock);
+  for (size_t i = 0; i < slab_count.load(); ++i)
+    if (const auto* sides = reinterpret_cast<const uint8_t*>(slabs[i].load()->sides); at >= sides && at < sides + kSideBytes) return true;
+  return false;
+}
+
 }  // namespace
 
 Connection* allocate_connection() {
+  Locked lock(slab_lock);  // a fork finds it whole, or not at all
   Connection* connection = nullptr;
   for (size_t i = 0; i < slab_count.load() && !connection; ++i)
     if (Slab& slab = *slabs[i].load(); !slab.inherited.load()) connection = take_slot(slab);
   if (!connection) {
-    Locked lock(slab_lock);
     if (lock.nested()) return nullptr;
     Slab* slab = add_slab();
     if (!slab) return nullptr;
@@ -112,8 +124,6 @@ Connection* allocate_connection() {
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
-  connection->copying = 0;
-  connection->late_count = 0;
   connection->tally = {};
   connection->data_history = connection->space_history = {};
   connection->references.store(1);
@@ -132,30 +142,36 @@ void free_connection(Connection& connection) {
 }
 
 void lock_slabs_before_fork() {
-  upgrade_lock.lock();
-  slab_lock.lock();
+  const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
+  const bool slabs_too = slab_lock.lock() == FamilyLock::Held::taken;
+  taken_for_fork = {upgrades, slabs_too};
   for (size_t i = 0; i < slab_count.load(); ++i)
     for (Connection& connection : slabs[i].load()->connections)
       if (connection.references.load() > 0) {
         connection.shared_over_fork.store(true);
         connection.side->holders.fetch_add(1);
       }
+  Locked::suspend_all(in_a_side);
 }
 
-void unlock_slabs_in_parent() {
-  slab_lock.unlock();
-  upgrade_lock.unlock();
+void unlock_slabs_in_parent(Born born) {
+  for (size_t i = 0; i < slab_count.load() && born == Born::no; ++i)
+    for (Connection& connection : slabs[i].load()->connections)
+      if (connection.references.load() > 0 && connection.shared_over_fork.load()) connection.side->holders.fetch_sub(1);
+  const auto taken = taken_for_fork;
+  if (taken.slabs) slab_lock.unlock();
+  if (taken.upgrades) upgrade_lock.unlock();
 }
 
-void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
-  new (&slab_lock) FamilyLock;
-  new (&upgrade_lock) FamilyLock;
+void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&)) {
+  slab_lock.adopt(taken_for_fork.slabs ? 0 : parent);
+  upgrade_lock.adopt(taken_for_fork.upgrades ? 0 : parent);
   for (size_t i = 0; i < slab_count.load(); ++i) {
     Slab& slab = *slabs[i].load();
     uint64_t live = 0;
     for (size_t slot = 0; slot < kSlots; ++slot) {
       Connection& connection = slab.connections[slot];
-      const uint32_t references = in_table(connection);  // threads of the parent that were inside a call do not exist here
+      const uint32_t references = in_use(connection);  // other threads of the parent, and what they were inside of, do not exist here
       connection.references.store(references);
       close_stand_in(connection);
       connection.tally = {};

@@ -113,7 +113,7 @@ bool is_connection(int fd) {
 }
 
 Pin::Pin(int fd) : connection_(nullptr), fd_(fd) {
-  begin(undo);
+  begin(kFate);
   if (!in_range(fd) || given_away(fd)) return;
   for (;;) {
     const Entry entry = table[fd].load(std::memory_order_acquire);
@@ -176,7 +176,7 @@ void note_duplicate(int from, int to) {
 }
 
 Closing::Closing(int fd) : fd_(fd), entry_(0) {
-  begin(undo);
+  begin(kFate);
   if (in_range(fd)) entry_ = table[fd].exchange(0, std::memory_order_acq_rel);
   Connection* connection = as_connection(entry_);
   if (!connection) return;
@@ -228,18 +228,51 @@ void note_foreign_number(int fd) {
   ++foreign.count;
 }
 
+bool disown(int fd) {
+  if (!in_range(fd)) return false;
+  Entry entry = table[fd].load(std::memory_order_acquire);
+  Connection* connection = as_connection(entry);
+  // An offer that has not come yet must not be met by the program.
+  const auto is_kernels_own = [](const Connection& c) {
+    if (!has_channel(c)) return c.side->role == Role::acceptor || c.side->offer_seen.load();
+    return c.relayed.load() || (c.side->in_flow.load() == Flow::kernel_again && c.side->out_flow.load() == Flow::kernel_again &&
+                                c.side->left_end.load() == 0 && !withholds_reset(c));
+  };
+  if (!connection || !is_kernels_own(*connection) || !table[fd].compare_exchange_strong(entry, 0)) return false;
+  if (descriptors_of(*connection) == 0) {
+    if (!connection->side->upgraded.load()) count_plain(reason_of(*connection));
+    fold(connection->tally);
+    connection->tally = {};
+  }
+  return true;
+}
+
+void share_this_thread() {
+  duties.shared = true;
+  stop_caching_thread_id();
+}
+
 void note_process() { own_process = sys::process_id(); }
+
+// References that the calls hold which this thread is inside of.
+uint32_t calls_on(const Connection& connection) {
+  uint32_t count = 0;
+  for_each_duty([&](Duty& duty, const void* fate) {
+    if (fate == &Pin::kFate) count += static_cast<Pin&>(duty).connection_ == &connection;
+    if (fate == &Closing::kFate) count += as_connection(static_cast<Closing&>(duty).entry_) == &connection;
+  });
+  return count;
+}
 
 void before_fork() { lock_slabs_before_fork(); }
 
-void after_fork_in_parent() { unlock_slabs_in_parent(); }
+void after_fork_in_parent(Born born) { unlock_slabs_in_parent(born); }
 
-void after_fork_in_child() {
-  forget_thread_id();
+void after_fork_in_child(uint32_t parent) {
   forget_random_bits();
   reset_totals();
   note_process();
-  adopt_slabs_in_child(descriptors_of);
+  adopt_slabs_in_child(parent, [](const Connection& connection) { return descriptors_of(connection) + calls_on(connection); });
 }
 
 }  // namespace shunt

@@ -59,7 +59,7 @@ bool take_reference(EpollSet& set) {
 }  // namespace
 
 SetUse::SetUse(int epoll_fd) : set_(nullptr) {
-  begin(undo);
+  begin(kFate);
   EpollSet* set = epoll_set_of(epoll_fd);
   if (!set || !take_reference(*set)) return;
   if (epoll_set_of(epoll_fd) != set) {
@@ -154,18 +154,19 @@ void forget_dormant_in_kernel() {
 
 // The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
 // held.
-void reset_sets_in_child() {
-  new (&set_pool_lock) FamilyLock;
-  for_each_set([](EpollSet& set) {
+void reset_sets_in_child(uint32_t parent) {
+  set_pool_lock.adopt(parent);
+  for_each_set([parent](EpollSet& set) {
     if (set.references.load() == 0) return;
-    new (&set.lock) FamilyLock;
+    set.lock.adopt(parent);
     set.references.store(kNeverFreed);  // this thread may be inside a call
     set.asleep.store(0);
+    set.inherited.store(true);
+    set.emptied.store(false);
+    if (set.lock.mine()) return;  // this thread is in the middle of its lists, below its handler
     set.fresh.store(nullptr);
     set.hot_first = set.hot_last = nullptr;
     set.hot_count = 0;
-    set.inherited.store(true);
-    set.emptied.store(false);
     for (Registration* r = set.members; r; r = r->next_of_set) r->heat.store(Heat::cold);
   });
 }

@@ -99,6 +99,7 @@ class SetUse : Duty {
 
  private:
   static void undo(Duty& duty);
+  static constexpr Fate kFate{undo, undo};
   EpollSet* set_;
 };
 
@@ -115,7 +116,7 @@ bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 
 void forget_dormant_in_kernel();  // in all sets; under registry_lock
-void reset_sets_in_child();
+void reset_sets_in_child(uint32_t parent);
 
 // ---- heat (epoll_heat.cpp)
 
