@@ -75,9 +75,9 @@ bool in_foreign_process();
 // is its parent's when the child has ended.
 void note_foreign_number(int fd);
 
-// The number's connection is the kernel's for good, and from now on not ours: another process may close it or give it another meaning. Its state is kept for
-// calls that go on. False: there is something left that only we can do.
-bool disown(int fd);
+// The number's connection is the kernel's for good, and from now on not ours: another process may close it or give it another meaning. Its state stays for
+// calls that go on. Where something is left that only we can do, each use looks whether the number is the same file still.
+void disown(int fd);
 // Another process is about to run on this thread's memory, beside it.
 void share_this_thread();
 

@@ -21,7 +21,7 @@ struct ChildWay {
 extern const ChildWay kCopies[];
 extern const size_t kCopyCount;
 
-pid_t clone_with(int flags, const Body& body);  // clone(2), with SIGCHLD
+pid_t clone_with(int flags, const Body& body);  // clone(2), with SIGCHLD; on shared memory `body` must live as long as the child
 
 bool can_be_made(const ChildWay& way);  // here
 
