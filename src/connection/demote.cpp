@@ -111,6 +111,7 @@ bool reads_past_us(Reason reason) {
     case Reason::stdio:
     case Reason::splice:
     case Reason::io_uring:
+    case Reason::child_beside:
       return true;
     default:
       return false;

@@ -106,13 +106,18 @@ BEHAVIOUR{.name = "a_child_that_is_killed_in_a_call",
               },
           .client =
               [](int fd) {
-                through_all_ways([fd](const ChildWay& way) {
-                  const pid_t child = way.make([fd] {
+                int ready[2];
+                CHECK_EQ(::pipe(ready), 0);
+                through_all_ways([fd, ready](const ChildWay& way) {
+                  const pid_t child = way.make([fd, ready] {
                     ask_plainly(fd, kRounds);
+                    CHECK_EQ(::write(ready[1], "r", 1), 1);
                     char byte = 0;
                     (void)!::read(fd, &byte, 1);
                   });
-                  sleep_ms(20);
+                  char byte = 0;
+                  CHECK_EQ(::read(ready[0], &byte, 1), 1);
+                  sleep_ms(5);
                   CHECK_EQ(::kill(child, SIGKILL), 0);
                   expect_killed(child);
                   tell_peer();
@@ -229,7 +234,7 @@ void child_beside_threads(int fd) {
     while (!over) ::close(::dup(fd));
   });
   through_all_ways([fd](const ChildWay& way) {
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 2; ++i) {
       join_any_child(way.make([fd] { ask_plainly(fd, kRounds); }));
       ask_plainly(fd, kRounds);
     }
@@ -241,7 +246,7 @@ void child_beside_threads(int fd) {
 }
 void answer_often(int fd) {
   once_for_each_way([fd] {
-    for (int i = 0; i < 6; ++i) echo_plainly(fd, kRounds);
+    for (int i = 0; i < 4; ++i) echo_plainly(fd, kRounds);
   });
 }
 BEHAVIOUR{.name = "made_while_other_threads_are_in_calls", .server = answer_often, .client = child_beside_threads};
