@@ -232,6 +232,55 @@ void take_bulk(int fd) {
 }
 BEHAVIOUR{.name = "made_in_the_middle_of_a_long_write", .server = take_bulk, .client = bulk_with_children};
 
+// Parent and child both return into a write, and both complete it: no record is torn, none of the parent's is missing, and none comes from nowhere.
+int children_made = 0;
+void child_returns_too() {
+  returned = ::_Fork();
+  CHECK(returned >= 0);
+  if (returned > 0) ++children_made;
+}
+constexpr size_t kRecord = 4096;
+void write_records(int fd) {
+  static char record[kRecord];
+  const pid_t parent = ::getpid();
+  on_alarm(fd, SA_RESTART, child_returns_too);
+  alarm_every_us(500);
+  uint32_t written = 0;
+  for (children_made = 0; written < 20'000 || children_made < 10; ++written) {
+    for (char& byte : record) byte = static_cast<char>('a' + written % 26);
+    CHECK_EQ(::write(fd, record, kRecord), kRecord);
+    if (::getpid() != parent) ::_exit(0);
+  }
+  alarm_every_us(0);
+  for (int i = 0; i < children_made; ++i) {
+    int status = -1;
+    CHECK(::waitpid(-1, &status, 0) > 0);
+    CHECK_EQ(status, 0);
+  }
+  CHECK_EQ(::close(fd), 0);
+  tell_peer(written);
+  tell_peer(static_cast<uint32_t>(children_made));
+}
+void read_records(int fd) {
+  static char record[kRecord];
+  uint32_t records = 0;
+  for (;; ++records) {
+    size_t done = 0;
+    while (done < kRecord) {
+      const ssize_t n = ::read(fd, record + done, kRecord - done);
+      CHECK(n >= 0);
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    if (done == 0) break;
+    CHECK_EQ(done, kRecord);
+    for (const char byte : record) CHECK_EQ(byte, record[0]);
+  }
+  const uint32_t written = await_peer(), children = await_peer();
+  CHECK(records >= written && records <= written + children);
+}
+BEHAVIOUR{.name = "the_child_returns_into_the_write", .server = read_records, .client = write_records};
+
 // A crash handler: the child becomes another program, and its parent waits for it.
 void child_executes() {
   join_any_child(make([] { ::execl("/bin/true", "true", static_cast<char*>(nullptr)); }));
