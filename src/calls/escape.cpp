@@ -147,6 +147,19 @@ void before_unsharing_descriptors() {
   for_each_connection([](int fd, Connection& connection) { retreat(connection, fd, Reason::own_descriptors); });
 }
 
+void before_child_beside(Memory memory) {
+  refuse_from_now_on(Reason::child_beside);
+  for_each_connection([](int fd, Connection& connection) {
+    leave_ring(connection, fd, Reason::child_beside);
+    disown(fd);
+  });
+  if (memory == Memory::shared) share_this_thread();
+}
+
+void before_child_of_other_ids() {
+  for_each_connection([](int fd, Connection& connection) { leave_ring(connection, fd, Reason::child_beside); });
+}
+
 void after_streams_replaced() {
   for (int fd = 0; belongs_to_stdio(fd); ++fd) forget_stale(fd);
 }

@@ -37,6 +37,11 @@ void before_aio_list(const aiocb* const* requests, int count);
 void before_kernel_aio(long count, const iocb* const* requests);
 // A thread gets descriptors of its own (unshare, CLOSE_RANGE_UNSHARE), and the table knows one meaning of each number.
 void before_unsharing_descriptors();
+// A child is about to be made that shares this process's descriptors, its memory or both, and runs beside it: what is ours becomes the kernel's alone.
+enum class Memory : uint8_t { own, shared };
+void before_child_beside(Memory memory);
+// A child will count processes and threads anew, so that ids say nothing across the family.
+void before_child_of_other_ids();
 // What was descriptor 0, 1 and 2 is another file now.
 void after_streams_replaced();
 

@@ -33,11 +33,7 @@ struct Connection {
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
   std::atomic<bool> lends_ids;        // relayed, and the kernel names us as the peer: another program must not get the bytes
   ucred peer_before;                  // relayed: whom the kernel named before
-  // A signal handler may write while its own thread copies into the ring: its bytes wait here, behind the copy. Under the write lock.
-  static constexpr uint32_t kLateBytes = 512;
-  volatile uint64_t copying;       // bytes that the interrupted copy will publish; 0: none is under way
-  volatile uint32_t late_count;
-  uint8_t late[kLateBytes];
+  uint64_t copies_to;         // position in the outgoing ring of the copy under way, or the last; of this process
   Tally tally;
   History data_history, space_history;
   uint64_t written_at_wait;   // tail of the outgoing ring when a thread last waited for data; a hint
@@ -143,6 +139,8 @@ struct Sleeper {
 };
 Armed arm(Connection& connection, int fd, short events, Sleeper& sleeper);
 void disarm(Connection& connection, Sleeper& sleeper);
+// The same sleeper in a child that goes on with the call: counted once more.
+void count_again(const Connection& connection, const Sleeper& sleeper);
 inline constexpr long kSliceNs = 1'000'000;
 // The same for a sleeper that is not a thread but an epoll set: not counted, must be armed anew after each bell.
 Armed arm_registered(Connection& connection, int fd, short events);

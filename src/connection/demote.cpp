@@ -125,6 +125,7 @@ bool reads_past_us(Reason reason) {
     case Reason::by_libc:
     case Reason::splice:
     case Reason::io_uring:
+    case Reason::child_beside:
       return true;
     default:
       return false;

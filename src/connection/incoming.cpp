@@ -202,7 +202,7 @@ namespace {
 // Bells are counted as they are taken, also by who leaves half way: at a fence nothing could tell them from the data behind.
 class TakingBells : Duty {
  public:
-  explicit TakingBells(Side& side) : side_(side), before_(side.bells_taken) { begin(undo); }
+  explicit TakingBells(Side& side) : side_(side), before_(side.bells_taken) { begin(kFate); }
   ~TakingBells() { done(); }
   long take(int fd, uint32_t most) {
     uint8_t bells[64];
@@ -217,6 +217,14 @@ class TakingBells : Duty {
     if (taken_ == -ECONNRESET) side_.reset_taken = true;
   }
   static void undo(Duty& duty) { static_cast<TakingBells&>(duty).count(); }
+  // What was taken before the child was made is its parent's to count.
+  static void go_on(Duty& duty, Whose whose) {
+    if (whose == Whose::parents) return;
+    auto& self = static_cast<TakingBells&>(duty);
+    self.before_ = self.side_.bells_taken;
+    if (self.taken_ != 0) self.taken_ = -EAGAIN;
+  }
+  static constexpr Fate kFate{undo, nullptr, go_on};
   Side& side_;
   uint32_t before_;
   int64_t taken_ = 0;

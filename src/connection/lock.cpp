@@ -11,8 +11,9 @@ namespace shunt {
 namespace {
 
 thread_local uint32_t cached_thread_id = 0;
+thread_local bool caches_thread_id = true;
 constexpr int kSpins = 200;
-constexpr timespec kSlice{0, 20'000'000};
+constexpr timespec kSlice{0, 20'000'000}, kPause{0, 1'000'000};
 
 // A process that was killed keeps its id until its parent waits for it: only its pidfd tells. Other threads vanish at once.
 bool is_dead(uint32_t owner) {
@@ -27,36 +28,130 @@ bool is_dead(uint32_t owner) {
 }  // namespace
 
 uint32_t thread_id() {
-  if (__builtin_expect(cached_thread_id == 0, 0)) cached_thread_id = static_cast<uint32_t>(sys::thread_id());
-  return cached_thread_id;
+  if (__builtin_expect(cached_thread_id != 0, 1)) return cached_thread_id;
+  const auto id = static_cast<uint32_t>(sys::thread_id());
+  if (caches_thread_id) cached_thread_id = id;
+  return id;
 }
 
-void forget_thread_id() { cached_thread_id = 0; }
+uint32_t forget_thread_id() {
+  const uint32_t id = cached_thread_id;
+  cached_thread_id = 0;
+  caches_thread_id = true;
+  return id;
+}
+
+void stop_caching_thread_id() {
+  caches_thread_id = false;
+  cached_thread_id = 0;
+}
+
+namespace {
+
+// True: `word`, which held `seen`, may have changed. False: its owner is dead.
+bool await(std::atomic<uint32_t>& word, uint32_t seen, uint32_t owner_bits, uint32_t waiters_bit, int& spins) {
+  if (++spins < kSpins) return cpu_pause(), true;
+  if (!(seen & waiters_bit) && !word.compare_exchange_strong(seen, seen | waiters_bit)) return true;
+  return sys::raw(SYS_futex, &word, FUTEX_WAIT, seen | waiters_bit, &kSlice, nullptr, 0) != -ETIMEDOUT || !is_dead(seen & owner_bits);
+}
+
+}  // namespace
 
 FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
   uint32_t mine = me;
-  for (int spins = 0;; ++spins) {
+  for (int spins = 0;;) {
     uint32_t seen = word_.load(std::memory_order_relaxed);
-    const uint32_t owner = seen & ~kWaiters;
+    const uint32_t owner = seen & kOwner;
+    if (seen & kSuspended) {
+      if (owner != me && is_dead(owner)) {
+        if (word_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) return Held::taken;
+      } else if (lock_guest(me)) {
+        return Held::guest;
+      }
+      continue;
+    }
     if (owner == me) return Held::nested;
     if (owner == 0) {
       if (word_.compare_exchange_strong(seen, mine | (seen & kWaiters), std::memory_order_acquire)) return Held::taken;
       continue;
     }
-    if (spins < kSpins) {
-      cpu_pause();
-      continue;
-    }
-    if (!(seen & kWaiters) && !word_.compare_exchange_strong(seen, seen | kWaiters)) continue;
-    mine = me | kWaiters;  // others may be waiting too: whoever unlocks after us wakes them
-    const long result = sys::raw(SYS_futex, &word_, FUTEX_WAIT, seen | kWaiters, &kSlice, nullptr, 0);
-    if (result == -ETIMEDOUT && is_dead(owner)) {
-      uint32_t dead = owner | kWaiters;
-      if (word_.compare_exchange_strong(dead, mine, std::memory_order_acquire)) return Held::taken;
-    }
+    if (spins >= kSpins) mine = me | kWaiters;  // others may be waiting too: whoever unlocks after us wakes them
+    if (await(word_, seen, kOwner, kWaiters, spins)) continue;
+    uint32_t dead = owner | kWaiters;
+    if (word_.compare_exchange_strong(dead, me | kWaiters, std::memory_order_acquire)) return Held::taken;
   }
 }
 
-void FamilyLock::wake() { sys::raw(SYS_futex, &word_, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+// False: the section is not suspended any more.
+bool FamilyLock::lock_guest(uint32_t me) {
+  for (int spins = 0;;) {
+    uint32_t seen = guest_.load(std::memory_order_relaxed);
+    const uint32_t owner = seen & kOwner;
+    const bool alive = owner == 0 || await(guest_, seen, kOwner, kWaiters, spins);
+    if (owner != 0 && alive) continue;
+    // SYNC: acquire, pairs with the exchange in unlock_guest().
+    if (owner != 0) seen |= kWaiters;
+    if (guest_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) break;
+  }
+  if (word_.load(std::memory_order_acquire) & kSuspended) return true;
+  return unlock_guest(), false;
+}
+
+void FamilyLock::unlock_guest() {
+  if (guest_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake(guest_);
+}
+
+void FamilyLock::resume() {
+  if (!lock_guest(thread_id())) return;
+  word_.fetch_and(~kSuspended, std::memory_order_relaxed);
+  unlock_guest();
+}
+
+void FamilyLock::abandon() {
+  const uint32_t me = thread_id(), word = word_.load(std::memory_order_relaxed);
+  if ((word & kSuspended) && (guest_.load(std::memory_order_relaxed) & kOwner) == me) return unlock_guest();
+  if ((word & kOwner) != me) return;
+  if (word & kSuspended) resume();
+  unlock();
+}
+
+void FamilyLock::wake(std::atomic<uint32_t>& word) { sys::raw(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+
+void Locked::suspend_all(bool (*shared)(const FamilyLock&)) {
+  if (!handler_interrupts_a_call()) return;
+  duties.forked = true;
+  const uint32_t me = thread_id();
+  const auto suspend = [&](FamilyLock& lock, bool& at_fork) {
+    at_fork = lock.owned_by(me);
+    if (at_fork && shared(lock)) lock.suspend();
+  };
+  for_each_duty([&](Duty& duty, const void* fate) {
+    if (fate == &kFate) suspend(static_cast<Locked&>(duty).lock_, static_cast<Locked&>(duty).at_fork_);
+    if (fate == &TriedLock::kFate) suspend(static_cast<TriedLock&>(duty).lock_, static_cast<TriedLock&>(duty).at_fork_);
+  });
+}
+
+namespace {
+
+// The child waits for the parent to come out of its section.
+void go_on_with(FamilyLock& lock, bool parents) {
+  if (parents) return lock.resume();
+  while (!lock.mine()) {
+    const FamilyLock::Held held = lock.lock();
+    if (held == FamilyLock::Held::taken) return;
+    lock.leave(held);
+    sys::ppoll(nullptr, 0, &kPause, nullptr);
+  }
+}
+
+}  // namespace
+
+void Locked::go_on(Duty& duty, Whose whose) {
+  if (const auto& self = static_cast<Locked&>(duty); self.at_fork_) go_on_with(self.lock_, whose == Whose::parents);
+}
+
+void TriedLock::go_on(Duty& duty, Whose whose) {
+  if (const auto& self = static_cast<TriedLock&>(duty); self.at_fork_) go_on_with(self.lock_, whose == Whose::parents);
+}
 
 }  // namespace shunt

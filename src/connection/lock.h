@@ -10,13 +10,16 @@
 
 namespace shunt {
 
-// This thread's kernel id, cached. A forked child must call forget_thread_id().
+// This thread's kernel id, cached. A forked child must call forget_thread_id(), which returns what was cached: its parent's.
 uint32_t thread_id();
-void forget_thread_id();
+uint32_t forget_thread_id();
+// Another process is about to run on this thread's memory, beside it.
+void stop_caching_thread_id();
 
 class FamilyLock {
  public:
-  enum class Held : uint8_t { taken, nested };
+  // guest: inside a section of another process, or of this thread, whose handler has made a child and runs still. As nested; one guest at a time.
+  enum class Held : uint8_t { taken, nested, guest };
 
   Held lock() {
     const uint32_t me = thread_id();
@@ -33,24 +36,44 @@ class FamilyLock {
   // A full barrier: what was published before is visible before what is read after.
   // SYNC: pairs with lock() and, as the barrier of the waker, with the sleeper's full_barrier().
   void unlock() {
-    if (word_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake();
+    if (word_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake(word_);
+  }
+  void leave(Held held) { held == Held::guest ? unlock_guest() : unlock(); }
+
+  // A section that begins now would be inside one of this thread's.
+  bool mine() const {
+    const uint32_t word = word_.load(std::memory_order_relaxed);
+    return ((word & kSuspended ? guest_.load(std::memory_order_relaxed) : word) & kOwner) == thread_id();
+  }
+  bool owned_by(uint32_t thread) const { return (word_.load(std::memory_order_relaxed) & kOwner) == thread; }
+
+  // Around a handler that makes a child in the middle of this thread's section. From suspend() on others may be guests in it.
+  void suspend() { word_.fetch_or(kSuspended, std::memory_order_relaxed); }
+  void resume();
+  // A section of this thread is left half way.
+  void abandon();
+  // In a forked child: of a lock that is not shared with the parent. A section of this very thread goes on.
+  void adopt(uint32_t parent) {
+    guest_.store(0, std::memory_order_relaxed);
+    word_.store(parent != 0 && owned_by(parent) ? thread_id() : 0, std::memory_order_relaxed);
   }
 
-  bool mine() const { return (word_.load(std::memory_order_relaxed) & ~kWaiters) == thread_id(); }
-
  private:
-  static constexpr uint32_t kWaiters = 0x80000000u;
+  static constexpr uint32_t kWaiters = 0x80000000u, kSuspended = 0x40000000u, kOwner = 0x3fffffffu;
   Held lock_slowly(uint32_t me);
-  void wake();
+  bool lock_guest(uint32_t me);
+  void unlock_guest();
+  static void wake(std::atomic<uint32_t>& word);
   std::atomic<uint32_t> word_{0};
+  std::atomic<uint32_t> guest_{0};  // who works in a suspended section; as word_
 };
 
 class Locked : Duty {
  public:
   // Nested or not is known before: what is undone must not be an outer section's.
   explicit Locked(FamilyLock& lock) : lock_(lock), held_(lock.mine() ? FamilyLock::Held::nested : FamilyLock::Held::taken) {
-    begin(undo);
-    if (held_ == FamilyLock::Held::taken) lock_.lock();
+    begin(kFate);
+    if (held_ == FamilyLock::Held::taken) held_ = lock_.lock();
   }
   ~Locked() {
     release();
@@ -58,27 +81,33 @@ class Locked : Duty {
   }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
-  bool nested() const { return held_ == FamilyLock::Held::nested; }
+  bool nested() const { return held_ != FamilyLock::Held::taken; }
   void release() {
-    if (owned_ && held_ == FamilyLock::Held::taken) lock_.unlock();
+    if (owned_ && held_ != FamilyLock::Held::nested) lock_.leave(held_);
     owned_ = false;
   }
+  // Before a fork. If a handler makes it: notes which of this thread's sections the child will have a copy of; those that `shared` says others can reach
+  // are suspended.
+  static void suspend_all(bool (*shared)(const FamilyLock&));
 
  private:
   static void undo(Duty& duty) {
-    auto& self = static_cast<Locked&>(duty);
-    if (self.held_ == FamilyLock::Held::taken && self.lock_.mine()) self.lock_.unlock();
+    const auto& self = static_cast<Locked&>(duty);
+    if (self.held_ != FamilyLock::Held::nested) self.lock_.abandon();
   }
+  static void go_on(Duty& duty, Whose whose);
+  static constexpr Fate kFate{undo, undo, go_on};
   FamilyLock& lock_;
   FamilyLock::Held held_;
   bool owned_ = true;
+  bool at_fork_;  // it had the lock then; by suspend_all()
 };
 
 // Only if nobody has it, this thread included.
 class TriedLock : Duty {
  public:
-  explicit TriedLock(FamilyLock& lock) : lock_(lock), outer_(lock.mine()) {
-    begin(undo);
+  explicit TriedLock(FamilyLock& lock) : lock_(lock), outer_(lock.mine() || lock.owned_by(thread_id())) {
+    begin(kFate);
     taken_ = !outer_ && lock.try_lock();
   }
   ~TriedLock() {
@@ -89,12 +118,16 @@ class TriedLock : Duty {
 
  private:
   static void undo(Duty& duty) {
-    auto& self = static_cast<TriedLock&>(duty);
-    if (!self.outer_ && self.lock_.mine()) self.lock_.unlock();
+    const auto& self = static_cast<TriedLock&>(duty);
+    if (!self.outer_) self.lock_.abandon();
   }
+  static void go_on(Duty& duty, Whose whose);
+  static constexpr Fate kFate{undo, undo, go_on};
+  friend class Locked;
   FamilyLock& lock_;
   bool outer_;  // an outer section of this thread has it
   bool taken_ = false;
+  bool at_fork_;  // as Locked's
 };
 
 }  // namespace shunt

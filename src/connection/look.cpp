@@ -163,6 +163,11 @@ void disarm(Connection& c, Sleeper& sleeper) {
   if (sleeper.for_space) count_and_mark(c.side->space_sleepers, ~0u, sleeper.for_space, 0);
 }
 
+void count_again(const Connection& c, const Sleeper& sleeper) {
+  c.side->data_sleepers.fetch_add(sleeper.for_data);
+  c.side->space_sleepers.fetch_add(sleeper.for_space);
+}
+
 Armed arm_registered(Connection& c, int fd, short events) { return arm_events(c, fd, events, true); }
 
 }  // namespace shunt

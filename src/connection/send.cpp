@@ -51,7 +51,7 @@ long check_alive(Connection& c, int fd, int flags) {
 }
 
 long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) {
-  if (nested && c.copying > 0) {
+  if (nested && c.side->copying > 0) {
     const uint64_t put = put_off(c, request.from, request.bytes);
     return put > 0 ? static_cast<long>(put) : -ENOBUFS;
   }

@@ -50,7 +50,7 @@ bool spin_for_data(Connection& c, const SignalWatch& watch) {
 // Counted as a sleeper, also for whoever leaves the sleep by a jump.
 class Asleep : Duty {
  public:
-  explicit Asleep(Connection& connection) : connection_(connection) { begin(undo); }
+  explicit Asleep(Connection& connection) : connection_(connection) { begin(kFate); }
   ~Asleep() {
     disarm(connection_, sleeper_);
     done();
@@ -62,6 +62,11 @@ class Asleep : Duty {
     auto& self = static_cast<Asleep&>(duty);
     disarm(self.connection_, self.sleeper_);
   }
+  static void go_on(Duty& duty, Whose whose) {
+    const auto& self = static_cast<Asleep&>(duty);
+    if (whose == Whose::childs) count_again(self.connection_, self.sleeper_);
+  }
+  static constexpr Fate kFate{undo, nullptr, go_on};
   Connection& connection_;
   Sleeper sleeper_;
 };

@@ -174,7 +174,7 @@ std::atomic<uint32_t>& KernelCall::calls() const {
 
 // Unless the door is closed. SYNC: the count is a full barrier, pairs with close_door() and adopt().
 KernelCall::KernelCall(Connection& connection, int fd, Kind kind) : connection_(connection), fd_(fd), kind_(kind) {
-  begin(undo);
+  begin(kFate);
   count_and_mark(calls(), 1, counted_, 1);
   if (!connection.changing.load(memory_order_seq_cst) && !connection.channel.load(memory_order_seq_cst)) return;
   count_and_mark(calls(), ~0u, counted_, 0);
@@ -192,6 +192,11 @@ void KernelCall::end() {
 KernelCall::~KernelCall() {
   end();
   done();
+}
+
+void KernelCall::go_on(Duty& duty, Whose whose) {
+  const auto& self = static_cast<KernelCall&>(duty);
+  if (whose == Whose::childs && self.counted_ != 0) self.calls().fetch_add(1, memory_order_seq_cst);
 }
 
 // Nobody knows whether the kernel has moved bytes, and how many. What was read can be told at the fence; what was written cannot.

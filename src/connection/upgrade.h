@@ -29,6 +29,8 @@ class KernelCall : Duty {
 
  private:
   static void undo(Duty& duty);
+  static void go_on(Duty& duty, Whose whose);
+  static constexpr Fate kFate{undo, nullptr, go_on};
   std::atomic<uint32_t>& calls() const;
   Connection& connection_;
   int fd_;

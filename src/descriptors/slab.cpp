@@ -28,11 +28,10 @@ struct Slab {
 std::atomic<Slab*> slabs[kSlabs];
 std::atomic<size_t> slab_count;
 FamilyLock slab_lock;
-// A fork of the thread that holds both locks, and how many in all: a handler may fork inside it, or inside another section of its thread.
-struct Fork {
-  uint32_t depth;
-  bool unlocks_slabs, unlocks_upgrades;
-} forking;
+// By lock_slabs_before_fork(), and not by what its handler has interrupted.
+struct {
+  bool upgrades, slabs;
+} taken_for_fork;
 
 void* map(size_t bytes, int flags, void* where) {
   const long address = sys::mmap(where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
@@ -92,12 +91,18 @@ void renew_if_unused(Slab& slab) {
   slab.taken.store(0);
 }
 
+bool in_a_side(const FamilyLock& lock) {
+  const auto* at = reinterpret_cast<const uint8_t*>(&lock);
+  for (size_t i = 0; i < slab_count.load(); ++i)
+    if (const auto* sides = reinterpret_cast<const uint8_t*>(slabs[i].load()->sides); at >= sides && at < sides + kSideBytes) return true;
+  return false;
+}
+
 }  // namespace
 
 // A fork either counts the new connection as shared, or comes later: nothing may appear in the child's table that nobody has counted.
 Connection* allocate_connection() {
   Locked lock(slab_lock);
-  const bool in_a_fork = lock.nested() && forking.depth > 0;  // in a handler, between the count and the child
   Connection* connection = nullptr;
   for (size_t i = 0; i < slab_count.load() && !connection; ++i)
     if (Slab& slab = *slabs[i].load(); !slab.inherited.load()) connection = take_slot(slab);
@@ -110,18 +115,16 @@ Connection* allocate_connection() {
   }
   Side* side = connection->side;
   new (side) Side{};
-  side->holders.store(in_a_fork ? 2 : 1);
+  side->holders.store(1);
   connection->channel.store(nullptr);
   connection->in = connection->out = nullptr;
   connection->changing.store(false);
   connection->stand_in.store(0);
-  connection->shared_over_fork.store(in_a_fork);
+  connection->shared_over_fork.store(false);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
   connection->lends_ids.store(false);
-  connection->copying = 0;
-  connection->late_count = 0;
   connection->tally = {};
   connection->data_history = connection->space_history = {};
   connection->references.store(1);
@@ -142,15 +145,11 @@ void free_connection(Connection& connection) {
 namespace {
 
 void lock_for_fork() {
-  if (slab_lock.mine() && forking.depth > 0) {
-    ++forking.depth;
-    return;
-  }
   for (;;) {
     const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
     const bool slabs_too = slab_lock.try_lock();
     if (slabs_too || slab_lock.mine()) {
-      forking = {1, slabs_too, upgrades};
+      taken_for_fork = {upgrades, slabs_too};
       return;
     }
     // Not waited for under the other lock, which a handler inside a section of slab_lock may want for a fork of its own.
@@ -170,25 +169,27 @@ void lock_slabs_before_fork() {
         connection.shared_over_fork.store(true);
         connection.side->holders.fetch_add(1);
       }
+  Locked::suspend_all(in_a_side);
 }
 
-void unlock_slabs_in_parent() {
-  if (--forking.depth > 0) return;
-  const Fork over = forking;
-  if (over.unlocks_slabs) slab_lock.unlock();
-  if (over.unlocks_upgrades) upgrade_lock.unlock();
+void unlock_slabs_in_parent(Born born) {
+  for (size_t i = 0; i < slab_count.load() && born == Born::no; ++i)
+    for (Connection& connection : slabs[i].load()->connections)
+      if (connection.references.load() > 0 && connection.shared_over_fork.load()) connection.side->holders.fetch_sub(1);
+  const auto taken = taken_for_fork;
+  if (taken.slabs) slab_lock.unlock();
+  if (taken.upgrades) upgrade_lock.unlock();
 }
 
-void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&)) {
-  new (&slab_lock) FamilyLock;
-  forking = {};
-  new (&upgrade_lock) FamilyLock;
+void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&)) {
+  slab_lock.adopt(taken_for_fork.slabs ? 0 : parent);
+  upgrade_lock.adopt(taken_for_fork.upgrades ? 0 : parent);
   for (size_t i = 0; i < slab_count.load(); ++i) {
     Slab& slab = *slabs[i].load();
     uint64_t live = 0;
     for (size_t slot = 0; slot < kSlots; ++slot) {
       Connection& connection = slab.connections[slot];
-      const uint32_t references = in_table(connection);  // threads of the parent that were inside a call do not exist here
+      const uint32_t references = in_use(connection);  // other threads of the parent, and what they were inside of, do not exist here
       connection.references.store(references);
       close_stand_in(connection);
       connection.tally = {};

@@ -6,15 +6,18 @@
 
 namespace shunt {
 
+// Whether the kernel has made the child.
+enum class Born : uint8_t { no, yes };
+
 // A fresh connection with one reference and a zeroed side, or null without memory.
 Connection* allocate_connection();
 // Its last reference is gone. A slot that a forked child may still use is retired, not reused; a slab of nothing but retired slots is mapped anew.
 void free_connection(Connection& connection);
 
-// ---- fork; between before and after no other thread allocates, renews or upgrades
+// ---- fork; between before and after no other thread allocates, renews or upgrades, and no handler runs on this one
 void lock_slabs_before_fork();  // marks every live connection as shared
-void unlock_slabs_in_parent();
-// All slots belong to the parent from now on. `in_table` tells how many descriptors of the child refer to a connection.
-void adopt_slabs_in_child(uint32_t (*in_table)(const Connection&));
+void unlock_slabs_in_parent(Born born);
+// All slots belong to the parent from now on. `in_use` tells how many descriptors of the child, and calls that it goes on with, refer to a connection.
+void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&));
 
 }  // namespace shunt

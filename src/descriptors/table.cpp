@@ -18,6 +18,7 @@ constexpr Entry kEpoll = 1;
 std::atomic<Entry> table[kMaxDescriptors];
 std::atomic<int> end_of_use{0};
 int own_process = 0;
+std::atomic<bool> may_be_foreign{false};  // a child shares numbers or memory, and runs beside this process
 
 // Numbers of ours that a vfork child, which runs on this thread's memory, has given another meaning.
 struct ForeignNumbers {
@@ -27,8 +28,34 @@ struct ForeignNumbers {
   int fds[kMost];
 };
 thread_local ForeignNumbers foreign;
+thread_local bool runs_beside = false;  // a child, or several, on this thread's memory: there no number is ours
+
+// Connections that another process, which shares the numbers, may close or replace, and that cannot be disowned: the files they are.
+struct Kept {
+  static constexpr int kMost = 64;
+  std::atomic<int> count;
+  struct {
+    int fd;
+    uint64_t file;
+  } list[kMost];
+};
+Kept kept;
+
+// A socket's number in the kernel; 0: not open.
+uint64_t file_of(int fd) {
+  struct stat status {};
+  return sys::raw(SYS_fstat, fd, &status) == 0 ? status.st_ino : 0;
+}
+
+bool was_replaced(int fd) {
+  for (int i = kept.count.load(std::memory_order_acquire) - 1; i >= 0; --i)
+    if (kept.list[i].fd == fd) return kept.list[i].file != file_of(fd);
+  return false;
+}
 
 bool is_foreign(int fd) {
+  if (runs_beside && sys::process_id() != own_process) return true;
+  if (was_replaced(fd)) return true;
   if (foreign.process != sys::process_id()) {
     foreign.count = 0;
     return false;
@@ -38,7 +65,7 @@ bool is_foreign(int fd) {
   return foreign.count > ForeignNumbers::kMost;
 }
 
-bool given_away(int fd) { return foreign.count != 0 && is_foreign(fd); }
+bool given_away(int fd) { return (foreign.count != 0 || may_be_foreign.load(std::memory_order_relaxed)) && is_foreign(fd); }
 
 Connection* as_connection(Entry entry) {
   return entry & kEpoll ? nullptr : reinterpret_cast<Connection*>(entry);
@@ -113,7 +140,7 @@ bool is_connection(int fd) {
 }
 
 Pin::Pin(int fd) : connection_(nullptr), fd_(fd) {
-  begin(undo);
+  begin(kFate);
   if (!in_range(fd) || given_away(fd)) return;
   for (;;) {
     const Entry entry = table[fd].load(std::memory_order_acquire);
@@ -176,7 +203,7 @@ void note_duplicate(int from, int to) {
 }
 
 Closing::Closing(int fd) : fd_(fd), entry_(0) {
-  begin(undo);
+  begin(kFate);
   if (in_range(fd)) entry_ = table[fd].exchange(0, std::memory_order_acq_rel);
   Connection* connection = as_connection(entry_);
   if (!connection) return;
@@ -196,16 +223,6 @@ void Closing::undo(Duty& duty) {
   if (sys::raw(SYS_fcntl, self.fd_, F_GETFD) < 0 || !table[self.fd_].compare_exchange_strong(nothing, self.entry_)) drop_entry(self.entry_, self.fd_);
 }
 
-namespace {
-
-// A socket's number in the kernel; 0: not open.
-uint64_t file_of(int fd) {
-  struct stat status {};
-  return sys::raw(SYS_fstat, fd, &status) == 0 ? status.st_ino : 0;
-}
-
-}  // namespace
-
 bool leave_ring(Connection& connection, int fd, Reason reason) {
   const uint64_t file = file_of(fd);
   if (!retreat(connection, fd, reason)) return false;
@@ -222,24 +239,65 @@ int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }
 bool in_foreign_process() { return own_process != 0 && sys::process_id() != own_process; }
 
 void note_foreign_number(int fd) {
-  if (is_foreign(fd) || foreign.count > ForeignNumbers::kMost) return;
+  if (is_foreign(fd) || foreign.count > ForeignNumbers::kMost) return;  // and a child that ended has made the list empty
   foreign.process = sys::process_id();
   if (foreign.count < ForeignNumbers::kMost) foreign.fds[foreign.count] = fd;
   ++foreign.count;
 }
 
+void disown(int fd) {
+  if (!in_range(fd)) return;
+  Entry entry = table[fd].load(std::memory_order_acquire);
+  Connection* connection = as_connection(entry);
+  // An offer that has not come yet must not be met by the program.
+  const auto is_kernels_own = [](const Connection& c) {
+    if (!has_channel(c)) return c.side->role == Role::acceptor || c.side->offer_seen.load();
+    return c.relayed.load() || (c.side->in_flow.load() == Flow::kernel_again && c.side->out_flow.load() == Flow::kernel_again &&
+                                c.side->left_end.load() == 0 && !withholds_reset(c));
+  };
+  if (!connection) return;
+  if (const int count = kept.count.load(); !is_kernels_own(*connection) && count < Kept::kMost) {
+    kept.list[count] = {fd, file_of(fd)};
+    kept.count.store(count + 1, std::memory_order_release);
+    may_be_foreign.store(true, std::memory_order_relaxed);
+    return;
+  }
+  if (!table[fd].compare_exchange_strong(entry, 0)) return;
+  if (descriptors_of(*connection) == 0) {
+    if (!connection->side->upgraded.load()) count_plain(reason_of(*connection));
+    fold(connection->tally);
+    connection->tally = {};
+  }
+}
+
+void share_this_thread() {
+  duties.shared = runs_beside = true;
+  may_be_foreign.store(true, std::memory_order_relaxed);
+  stop_caching_thread_id();
+}
+
 void note_process() { own_process = sys::process_id(); }
+
+// References that the calls hold which this thread is inside of.
+uint32_t calls_on(const Connection& connection) {
+  uint32_t count = 0;
+  for_each_duty([&](Duty& duty, const void* fate) {
+    if (fate == &Pin::kFate) count += static_cast<Pin&>(duty).connection_ == &connection;
+    if (fate == &Closing::kFate) count += as_connection(static_cast<Closing&>(duty).entry_) == &connection;
+  });
+  return count;
+}
 
 void before_fork() { lock_slabs_before_fork(); }
 
-void after_fork_in_parent() { unlock_slabs_in_parent(); }
+void after_fork_in_parent(Born born) { unlock_slabs_in_parent(born); }
 
-void after_fork_in_child() {
-  forget_thread_id();
+void after_fork_in_child(uint32_t parent) {
+  runs_beside = false;
   forget_random_bits();
   reset_totals();
   note_process();
-  adopt_slabs_in_child(descriptors_of);
+  adopt_slabs_in_child(parent, [](const Connection& connection) { return descriptors_of(connection) + calls_on(connection); });
 }
 
 }  // namespace shunt

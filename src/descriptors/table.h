@@ -3,6 +3,7 @@
 #pragma once
 
 #include "connection/connection.h"
+#include "descriptors/slab.h"
 
 namespace shunt {
 
@@ -27,6 +28,8 @@ class Pin : Duty {
 
  private:
   static void undo(Duty& duty);
+  static constexpr Fate kFate{undo, undo};
+  friend uint32_t calls_on(const Connection& connection);
   Connection* connection_;
   int fd_;
 };
@@ -55,6 +58,8 @@ class Closing : Duty {
 
  private:
   static void undo(Duty& duty);
+  static constexpr Fate kFate{undo, undo};
+  friend uint32_t calls_on(const Connection& connection);
   int fd_;
   uintptr_t entry_;
 };
@@ -70,11 +75,17 @@ bool in_foreign_process();
 // is its parent's when the child has ended.
 void note_foreign_number(int fd);
 
-// ---- start and fork (from pthread_atfork)
+// The number's connection is the kernel's for good, and from now on not ours: another process may close it or give it another meaning. Its state stays for
+// calls that go on. Where something is left that only we can do, each use looks whether the number is the same file still.
+void disown(int fd);
+// Another process is about to run on this thread's memory, beside it.
+void share_this_thread();
+
+// ---- start and fork; between before and after the caller keeps signals blocked
 void note_process();  // once, before main
 void before_fork();
-void after_fork_in_parent();
-void after_fork_in_child();
+void after_fork_in_parent(Born born);
+void after_fork_in_child(uint32_t parent);  // the thread's id there
 
 // ---- exec: `fn(fd, connection)` for each connection descriptor of this process
 template <typename Function>

@@ -41,6 +41,7 @@ void trampoline(int signal, siginfo_t* information, void* context) {
   // x86-64 passes all three arguments to every handler; one without SA_SIGINFO ignores them.
   mine.action.load(std::memory_order_relaxed)(signal, information, context);
   if (guarded) sys::next.cleanup_pop(&buffer, 0);
+  scope.returns();
 }
 
 // 0 or 1: the slot of a trampoline. −1: not one.

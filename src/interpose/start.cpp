@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/auxv.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "calls/escape.h"
@@ -26,6 +27,7 @@ namespace {
 constinit Options options{};
 constinit char program[4096] = {};
 constinit std::atomic<bool> end_reported{false};
+constinit uint64_t mask_at_fork = 0;  // between before and after only one thread is here
 
 void set_program(const char* path) {
   for (size_t i = 0; i + 1 < sizeof program && path[i]; ++i) program[i] = path[i], program[i + 1] = '\0';
@@ -67,26 +69,6 @@ void set_behaviour() {
 
 bool register_membarrier() { return sys::raw(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0; }
 
-void before_any_fork() {
-  before_fork();  // the upgrade lock comes before readiness's registry lock, as in an upgrade
-  readiness_before_fork();
-}
-
-void after_any_fork_in_parent() {
-  readiness_after_fork_in_parent();
-  after_fork_in_parent();
-  calls::spoil_all();
-}
-
-void after_any_fork_in_child() {
-  forget_thread_id();
-  readiness_after_fork_in_child();
-  after_fork_in_child();
-  calls::spoil_all();
-  handlers_after_fork_in_child();
-  end_reported.store(false);
-}
-
 bool start(char** environment) {
   options = read_options(environment, program);
   if (options.excluded || getauxval(AT_SECURE) != 0 || !register_membarrier()) return false;
@@ -95,7 +77,7 @@ bool start(char** environment) {
   patience.start(options.spin_us);
   note_process();
   install_readiness();
-  pthread_atfork(before_any_fork, after_any_fork_in_parent, after_any_fork_in_child);
+  pthread_atfork(before_any_fork, [] { after_any_fork_in_parent(Born::yes); }, after_any_fork_in_child);
   return true;
 }
 
@@ -120,6 +102,34 @@ bool start_once(char** environment) {
 }  // namespace
 
 bool start_early() { return environ ? start_once(environ) : false; }
+
+void before_any_fork() {
+  const uint64_t all = ~uint64_t{0};
+  uint64_t mask = 0;
+  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask, sizeof mask);
+  before_fork();  // the upgrade lock comes before readiness's registry lock, as in an upgrade
+  readiness_before_fork();
+  mask_at_fork = mask;
+}
+
+void after_any_fork_in_parent(Born born) {
+  const uint64_t mask = mask_at_fork;
+  readiness_after_fork_in_parent();
+  after_fork_in_parent(born);
+  calls::spoil_all();
+  sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask);
+}
+
+void after_any_fork_in_child() {
+  const uint32_t parent = forget_thread_id();
+  note_inherited_duties();
+  readiness_after_fork_in_child(parent);
+  after_fork_in_child(parent);
+  calls::spoil_all();
+  handlers_after_fork_in_child();
+  end_reported.store(false);
+  sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask_at_fork, nullptr, sizeof mask_at_fork);
+}
 
 void report(const char* why) {
   if (state.load() != State::active || !options.report_file[0] || in_foreign_process()) return;

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "descriptors/slab.h"
+
 namespace shunt::interpose {
 
 enum class State : uint8_t {
@@ -21,6 +23,11 @@ inline bool active() {
   const State now = state.load(std::memory_order_acquire);
   return now == State::active || (now == State::waiting && start_early());
 }
+
+// Around the kernel's call that makes a child with a copy of memory. No handler runs in between.
+void before_any_fork();
+void after_any_fork_in_parent(Born born);
+void after_any_fork_in_child();
 
 // This process's line in the report, and the counters back to zero: lines add up. Nothing in a vfork child.
 void report(const char* why);

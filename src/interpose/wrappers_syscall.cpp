@@ -17,6 +17,7 @@
 #include "calls/socket_options.h"
 #include "calls/uring.h"
 #include "calls/waiting.h"
+#include "interpose/children.h"
 #include "interpose/export.h"
 #include "interpose/wrappers.h"
 #include "sys/raw.h"
@@ -95,6 +96,13 @@ long by_hand(long number, const long (&words)[6]) {
       calls::before_ring_register(static_cast<unsigned>(words[1]), convert<const void*>(words[2]),
                                   static_cast<unsigned>(words[3]));
       return calls::kPassOn;
+    case SYS_fork:
+    case SYS_vfork:
+      return shunt::interpose::fork_by_number();
+    case SYS_clone:
+      return shunt::interpose::clone_by_number(words);
+    case SYS_clone3:
+      return shunt::interpose::clone3_by_number(words[0], words[1]);
     case SYS_exit_group:
       shunt::interpose::report_end("_exit");
       return calls::kPassOn;

@@ -76,7 +76,7 @@ template <typename T, size_t few>
 class Scratch : Duty {
  public:
   explicit Scratch(size_t count) {
-    begin(undo);
+    begin(kFate);
     if (count <= few) return;
     mapped_bytes_ = count * sizeof(T);
     const long address =
@@ -93,6 +93,7 @@ class Scratch : Duty {
 
  private:
   static void undo(Duty& duty) { static_cast<Scratch&>(duty).release(); }
+  static constexpr Fate kFate{undo, undo};
   void release() {
     if (mapped_bytes_ > 0 && items_ && items_ != own_) sys::munmap(items_, mapped_bytes_);
   }

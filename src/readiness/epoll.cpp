@@ -95,7 +95,7 @@ class SetWait : Duty {
  public:
   SetWait(EpollSet& set, int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)
       : set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {
-    begin(undo);
+    begin(kFate);
   }
   ~SetWait() { done(); }
   SetWait(const SetWait&) = delete;
@@ -108,6 +108,12 @@ class SetWait : Duty {
     if (self.asleep_) count_and_mark(self.set_.asleep, ~0u, self.asleep_, 0);
     hand_over(self.set_);
   }
+  // The child's copy of the set begins without sleepers.
+  static void go_on(Duty& duty, Whose whose) {
+    auto& self = static_cast<SetWait&>(duty);
+    if (whose == Whose::childs) self.set_.asleep.fetch_add(self.asleep_);
+  }
+  static constexpr Fate kFate{undo, nullptr, go_on};
   long wait();
   long wait_native();
   long collect(bool kernel_answered);

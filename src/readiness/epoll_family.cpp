@@ -88,9 +88,9 @@ void readiness_after_fork_in_parent() {
   if (held_for_fork) registry_lock.unlock();
 }
 
-void readiness_after_fork_in_child() {
-  new (&registry_lock) FamilyLock;
-  reset_sets_in_child();
+void readiness_after_fork_in_child(uint32_t parent) {
+  registry_lock.adopt(held_for_fork ? 0 : parent);
+  reset_sets_in_child(parent);
 }
 
 void install_readiness() {

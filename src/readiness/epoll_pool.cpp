@@ -60,7 +60,7 @@ bool take_reference(EpollSet& set) {
 }  // namespace
 
 SetUse::SetUse(int epoll_fd) : set_(nullptr) {
-  begin(undo);
+  begin(kFate);
   EpollSet* set = epoll_set_of(epoll_fd);
   if (!set || !take_reference(*set)) return;
   if (epoll_set_of(epoll_fd) != set) {
@@ -164,20 +164,21 @@ uint64_t next_request(uint64_t request) { return process_of_requests << 32 | sta
 
 // The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
 // held.
-void reset_sets_in_child() {
-  new (&set_pool_lock) FamilyLock;
+void reset_sets_in_child(uint32_t parent) {
+  set_pool_lock.adopt(parent);
   process_of_requests = static_cast<uint32_t>(sys::process_id());
-  for_each_set([](EpollSet& set) {
+  for_each_set([parent](EpollSet& set) {
     if (set.references.load() == 0) return;
-    new (&set.lock) FamilyLock;
+    set.lock.adopt(parent);
     set.references.store(kNeverFreed);  // this thread may be inside a call
     set.asleep.store(0);
-    set.fresh.store(nullptr);
-    set.hot_first = set.hot_last = nullptr;
-    set.hot_count = 0;
     set.shared.store(true);
     set.inherited.store(true);
     set.emptied.store(false);
+    if (set.lock.mine()) return;  // this thread is in the middle of its lists, below its handler
+    set.fresh.store(nullptr);
+    set.hot_first = set.hot_last = nullptr;
+    set.hot_count = 0;
     for (Registration* r = set.members; r; r = r->next_of_set) r->heat.store(Heat::cold);
   });
 }

@@ -113,6 +113,7 @@ class SetUse : Duty {
 
  private:
   static void undo(Duty& duty);
+  static constexpr Fate kFate{undo, undo};
   EpollSet* set_;
 };
 
@@ -131,7 +132,7 @@ Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of a
 void forget_dormant_in_kernel();  // in all sets; under registry_lock
 void note_sets_shared();
 uint64_t next_request(uint64_t request);
-void reset_sets_in_child();
+void reset_sets_in_child(uint32_t parent);
 
 // ---- heat (epoll_heat.cpp)
 

@@ -63,7 +63,7 @@ class PollWait : Duty {
       else
         w.pin().~Pin();
     }
-    begin(undo);
+    begin(kFate);
   }
   ~PollWait() {
     done();
@@ -79,6 +79,12 @@ class PollWait : Duty {
     auto& self = static_cast<PollWait&>(duty);
     for (size_t i = 0; i < self.watched_count_; ++i) disarm(self.watched_[i].connection(), self.watched_[i].sleeper);
   }
+  static void go_on(Duty& duty, Whose whose) {
+    auto& self = static_cast<PollWait&>(duty);
+    for (size_t i = 0; i < self.watched_count_ && whose == Whose::childs; ++i)
+      count_again(self.watched_[i].connection(), self.watched_[i].sleeper);
+  }
+  static constexpr Fate kFate{undo, nullptr, go_on};
   template <typename Function>
   void each_on_ring(Function function) {
     for (size_t i = 0; i < watched_count_; ++i)

@@ -42,6 +42,6 @@ void install_readiness();
 // From pthread_atfork: before_fork after that of descriptors/, the others before theirs.
 void readiness_before_fork();
 void readiness_after_fork_in_parent();
-void readiness_after_fork_in_child();
+void readiness_after_fork_in_child(uint32_t parent);
 
 }  // namespace shunt

@@ -13,6 +13,9 @@ class Duty;
 struct Duties {
   Duty* innermost;
   Duty* floor;  // the innermost one of the code that the running handler has interrupted: that goes on when the handler returns
+  Duty* inherited;  // in a child made by a handler: from here on outwards they are copies of the parent's
+  bool forked;      // a handler has made a child: when it returns, continue_after_fork()
+  bool shared;      // another process runs on this thread's memory, beside it: nobody can tell whose is what
 };
 inline thread_local Duties duties{};
 
@@ -29,11 +32,18 @@ class Duty {
   Duty& operator=(const Duty&) = delete;
 
  protected:
-  using Undo = void (*)(Duty&);
+  // What becomes of it. The last two are about a handler that made a child in the middle of the call (decision 0016): what is counted in memory that the
+  // family shares has been counted once, for the parent.
+  enum class Whose : uint8_t { parents, childs };
+  struct Fate {
+    void (*undo)(Duty&);
+    void (*undo_copy)(Duty&) = nullptr;     // the child's copy is left half way. null: nothing of it is the child's
+    void (*go_on)(Duty&, Whose) = nullptr;  // the handler returns into the call. null: there is nothing to do
+  };
   Duty() = default;
-  // Once, by the constructor, when all that `undo` looks at is there.
-  void begin(Undo undo) {
-    undo_ = undo;
+  // Once, by the constructor, when all that its functions look at is there.
+  void begin(const Fate& fate) {
+    fate_ = &fate;
     outer_ = duties.innermost;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     duties.innermost = this;
@@ -42,7 +52,7 @@ class Duty {
   ~Duty() = default;
   // By the destructor: last, but before what cannot be done twice.
   void done() {
-    if (kDutiesAreChecked && duties.innermost != this) __builtin_trap();
+    if (kDutiesAreChecked && duties.innermost != this && !duties.shared) __builtin_trap();
     std::atomic_signal_fence(std::memory_order_seq_cst);
     duties.innermost = outer_;
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -50,12 +60,31 @@ class Duty {
 
  private:
   friend void undo_duties_down_to(Duty* floor);
-  Undo undo_;  // not initialised before begin(): this is on every call's path
+  friend void continue_after_fork(Duty* floor);
+  template <typename Function>
+  friend void for_each_duty(Function function);
+  const Fate* fate_;  // not initialised before begin(): this is on every call's path
   Duty* outer_;
 };
 
+// function(duty, fate), from the innermost outwards.
+template <typename Function>
+void for_each_duty(Function function) {
+  for (Duty* duty = duties.innermost; duty && !duties.shared; duty = duty->outer_) function(*duty, duty->fate_);
+}
+
 // The frames of all that lie above `floor` are still whole, and will never be returned to.
 void undo_duties_down_to(Duty* floor);
+// The handler returns into the call that it interrupted when it, or one that interrupted it, made a child. In the parent and in the child.
+void continue_after_fork(Duty* floor);
+// A handler runs that has interrupted a call and will be seen to return.
+inline bool handler_interrupts_a_call() { return duties.innermost && duties.innermost == duties.floor && !duties.shared; }
+// For a child that begins with a stack of its own, or cannot know what it is inside of.
+inline void forget_duties() { duties = {}; }
+inline void note_inherited_duties() {
+  if (duties.shared) return forget_duties();
+  duties.inherited = duties.innermost;
+}
 
 // The program's handler runs. Leaving it by a jump ends what it interrupted.
 class HandlerScope {
@@ -65,6 +94,9 @@ class HandlerScope {
   HandlerScope(const HandlerScope&) = delete;
   HandlerScope& operator=(const HandlerScope&) = delete;
   bool interrupts_a_call() const { return duties.floor != outer_floor_; }
+  void returns() const {
+    if (duties.forked) continue_after_fork(outer_floor_);
+  }
   void left() {
     undo_duties_down_to(outer_floor_);
     duties.floor = outer_floor_;
