@@ -90,7 +90,7 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   advance_incoming(c, fd);
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
-  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
   unread = find_unread(c, fd);
   turn_to_kernel(c, fd);
   return true;
@@ -171,7 +171,7 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   }
   if (ended && !unread.taken && !fenced) unread = counted_in_kernel(open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
-  if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+  if (fenced) unread.bells = bells_until(c, static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)));
   unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
   const bool relay = !taken_away && (ended ? is_only_holder(c) : reads_past_us(reason) && may_stand_in(c, fd));

@@ -13,6 +13,8 @@ namespace shunt {
 // This thread's kernel id, cached. A forked child must call forget_thread_id().
 uint32_t thread_id();
 void forget_thread_id();
+// A thread that has ended, or a process (by its id) that has: also one that nobody has waited for yet.
+bool is_dead(uint32_t thread);
 
 class FamilyLock {
  public:

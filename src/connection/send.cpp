@@ -70,7 +70,7 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   if (bytes > kWholeBytes && chaos_splits(c)) bytes -= bytes % 7;
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
-  Writing writing(*c.out);
+  Writing writing(*c.out, nested ? Writing::Within::perhaps_another : Writing::Within::nothing);
   if (writing.frozen()) return kTryAgain;
   const uint64_t put = put_into_ring(c, request.from, bytes);
   return put > 0 ? static_cast<long>(put) : -EAGAIN;
@@ -113,11 +113,16 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     const bool on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
     if (on_ring && (lock.nested() || !settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
   }
+  if (!settled && side.fence != Fence::whole) return -EAGAIN;
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel: {
       sys::SignalsBlocked alone;  // sent and counted
+      side.sending = true;
+      before_what_follows();
       const long sent = write_kernel(fd, request, request.flags, Sleep::never);
       if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+      before_what_follows();
+      side.sending = false;
       return sent;
     }
     case Flow::ring: {
