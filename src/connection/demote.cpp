@@ -41,7 +41,10 @@ bool leave_outgoing(Connection& c, int fd, Reason reason) {
 void freeze_incoming(Connection& c) {
   {
     Locked lock(c.side->read_lock);
+    c.side->leaver.store(thread_id(), memory_order_relaxed);
+    before_what_follows();
     c.side->leaving = true;
+    if (!lock.nested()) republish_head(c);  // the peer puts back what is behind it
     Ask ask = c.in->ask.load(memory_order_relaxed);
     while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
     }
@@ -92,8 +95,22 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
   if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
   unread = find_unread(c, fd);
+  if (side.left_end.load(memory_order_relaxed) == 0) {
+    side.left_kernel = unread.kernel_first;
+    side.left_taken = unread.taken;
+    side.leaving_from = unread.begin;
+    side.leaving_to = unread.end;
+  }
+  before_what_follows();
   turn_to_kernel(c, fd);
   return true;
+}
+
+bool leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
+  bool out = false, in = false;
+  for (int i = 0; i < kTries && !(out = leave_outgoing(c, fd, reason)); ++i) pause_briefly();
+  for (int i = 0; i < kTries && !(in = leave_incoming(c, fd, unread)); ++i) pause_briefly();
+  return out && in;
 }
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan) {
@@ -230,6 +247,35 @@ void make_plain(Connection& c, int fd, Reason reason) {
   c.in->ask.compare_exchange_strong(nothing, Ask::demote);
 }
 
+namespace {
+
+void has_left(Side& side) {
+  side.leaving_to = 0;
+  before_what_follows();
+  side.leaver.store(0, memory_order_relaxed);
+}
+
+}  // namespace
+
+bool finish_retreat(Connection& c, int fd) {
+  Side& side = *c.side;
+  uint32_t leaver = side.leaver.load(memory_order_relaxed);
+  if (leaver == 0 || leaver == thread_id() || !is_dead(leaver)) return false;
+  if (!side.leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed)) return false;
+  freeze_incoming(c);
+  Reason reason = Reason::none;
+  if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
+  Unread unread{};
+  leave_both(c, fd, reason, unread);
+  if (unread.begin >= unread.end && side.left_end.load(memory_order_relaxed) == 0)
+    unread = {c.in->stage.load(memory_order_acquire), side.left_taken, side.left_kernel, side.leaving_from, side.leaving_to, 0};
+  unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
+  if (unread.begin < unread.end) leave_to_family(c, unread);
+  note_demotion(c, reason);
+  has_left(side);
+  return true;
+}
+
 bool retreat(Connection& c, int fd, Reason reason) {
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
   const bool frozen = has_channel(c) && !c.relayed.load(memory_order_relaxed);
@@ -240,11 +286,11 @@ bool retreat(Connection& c, int fd, Reason reason) {
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   if (!frozen) freeze_incoming(c);
   Unread unread{};
-  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !leave_incoming(c, fd, unread); ++i) pause_briefly();
+  leave_both(c, fd, reason, unread);
   const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
+  has_left(*c.side);
   if (c.side->left_end.load(memory_order_relaxed) == 0) readiness_hooks.demoted(c);  // else a set sees by itself when that is over
   return replaced;
 }

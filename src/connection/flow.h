@@ -34,6 +34,8 @@ long take_bells(Connection& connection, int fd, uint32_t until);
 bool take_last_bells_of_fence(Connection& connection, int fd);
 // Tells the peer's writer how far we have read: a process that was killed may not have come to it. True: it had not.
 bool republish_head(Connection& connection);
+// A retreat whose thread was killed half way is gone on with, and what the peer does not put back is left to this family. Under no lock. False: there is none.
+bool finish_retreat(Connection& connection, int fd);
 // Threads that have been in a kernel read since before the channel: not those of a process that was killed there.
 bool has_old_readers(Connection& connection);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.

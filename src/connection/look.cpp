@@ -34,6 +34,7 @@ Unread unread(Connection& c, int fd, bool& owes_space) {
 short look(Connection& c, int fd, Belief belief) {
   Side& side = *c.side;
   fd = open_fd(c, fd);
+  if (side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
   bool owes_space = false;
   const Unread incoming = unread(c, fd, owes_space);
   if (owes_space) ring_if_space_wanted(c, fd);

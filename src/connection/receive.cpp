@@ -189,6 +189,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   }
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
   if (got != 0 && got != -ECONNRESET) return got;
+  if (finish_retreat(c, fd)) return kTryAgain;
   Locked lock(side.read_lock);
   return ended(c, fd, got);
 }
@@ -238,6 +239,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     fd = open_fd(c, fd);
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
+    if (!candidate && side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
     if (got == kTryAgain) continue;
