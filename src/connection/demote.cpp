@@ -84,6 +84,12 @@ Unread find_unread(Connection& c, int fd) {
   return found;
 }
 
+// What was sent before the freeze has been taken.
+void allow_put_back(const Connection& c) {
+  Ask frozen = Ask::frozen;
+  c.in->ask.compare_exchange_strong(frozen, Ask::put_back, memory_order_release, memory_order_relaxed);
+}
+
 // Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
 bool leave_incoming(Connection& c, int fd, Unread& unread) {
   Side& side = *c.side;
@@ -92,8 +98,8 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   fd = open_fd(c, fd);
   advance_incoming(c, fd);
   const Flow flow = side.in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
-  if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), allow_put_back(c), true;
+  if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return allow_put_back(c), false;  // it waits for that
   unread = find_unread(c, fd);
   if (side.left_end.load(memory_order_relaxed) == 0) {
     side.left_kernel = unread.kernel_first;
@@ -103,14 +109,17 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   }
   before_what_follows();
   turn_to_kernel(c, fd);
+  allow_put_back(c);
   return true;
 }
 
-bool leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
-  bool out = false, in = false;
-  for (int i = 0; i < kTries && !(out = leave_outgoing(c, fd, reason)); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !(in = leave_incoming(c, fd, unread)); ++i) pause_briefly();
-  return out && in;
+// The incoming direction first, if it can be: the last bell of the other one wakes a peer that may put back then. Two ends that do this at once wait for
+// one another's permission.
+void leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
+  bool in = leave_incoming(c, fd, unread);
+  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
+  for (int i = 0; i < kTries && !in; in = leave_incoming(c, fd, unread), ++i) pause_briefly();
+  if (!in) allow_put_back(c);
 }
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan) {

@@ -155,6 +155,7 @@ long take_bells(Connection& c, int fd, uint32_t until) {
 
 namespace {
 
+constexpr uint32_t kMany = 64;
 constexpr int kFar = 1 << 30;
 
 int peek_offset(int fd) {
@@ -223,13 +224,19 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
 
 void turn_to_kernel(Connection& c, int fd) {
   Side& side = *c.side;
-  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
-  // the kernel, so its bells come first, although we may not have passed it.
-  const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
-  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  for (int takes = 0; rings && takes < kMostBellTakes && bells_until(c, rung) > 0; ++takes) {
-    const Ahead ahead = look_for_bells(c, fd, rung);
-    if (ahead.bells == 0 || TakingBells(side).take(fd, ahead.bells) <= 0) break;
+  const Stage stage = c.in->stage.load(memory_order_acquire);
+  const bool silent = c.in->ask.load(memory_order_relaxed) == Ask::frozen;
+  const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring;
+  if (stage == Stage::kernel_again) {
+    take_last_bells_of_fence(c, fd);
+  } else if (rings && silent) {
+    // The frozen peer sends nothing: what lies there is bells, however many.
+    for (int takes = 0; takes < kMostBellTakes && TakingBells(side).take(fd, kMany) > 0;) ++takes;
+  } else if (rings || stage == Stage::put_back) {
+    // An old reader kept us from taking them before. The peer had placed its up-fence with nothing unread in the kernel, so its bells come first.
+    const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+    for (int takes = 0; takes < kMostBellTakes && bells_until(c, rung) > 0; ++takes)
+      if (take_bells(c, fd, rung) <= 0) break;
   }
   c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);  // SYNC: pairs with repeat_last_bell()
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);

@@ -43,7 +43,7 @@ short look(Connection& c, int fd, Belief belief) {
     Locked lock(side.write_lock);
     if (!lock.nested()) advance_outgoing(c, fd);
     out_on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
-    if (out_on_ring) writable = ring_writable(c, fd);
+    if (out_on_ring) writable = ring_writable(c, fd) && !putback_pending(c);
   }
   short events = 0;
   if (incoming.ring) events |= kReadable;

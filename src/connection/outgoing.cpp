@@ -260,7 +260,9 @@ bool follow(Connection& c, int fd, Ask ask) {
       return true;
     case Ask::demote:
       return demote_outgoing(c, fd, Reason::peer_asked);
-    case Ask::frozen:
+    case Ask::frozen:  // for a moment, unless it died there
+      return (sys::poll_now(fd, 0) & (POLLHUP | POLLERR)) && leave_frozen_ring(c, fd);
+    case Ask::put_back:
     case Ask::taken_over:
       return leave_frozen_ring(c, fd);
   }
@@ -292,7 +294,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   if (is_torn(c) && !mend(c, fd)) return false;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  if (is_frozen(c.out->ask.load(memory_order_acquire))) return leave_frozen_ring(c, fd);
+  if (const Ask ask = c.out->ask.load(memory_order_acquire); is_frozen(ask)) return follow(c, fd, ask);
   sys::SignalsBlocked alone;
   // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;

@@ -23,7 +23,7 @@ enum class Flow : uint8_t {
 // A fence of the outgoing direction takes several steps. Whoever gets the write lock after a process that was killed between them goes on with it.
 enum class Fence : uint8_t { whole, rising, falling };
 
-inline bool is_frozen(Ask ask) { return ask == Ask::frozen || ask == Ask::taken_over; }
+inline bool is_frozen(Ask ask) { return ask == Ask::frozen || ask == Ask::put_back || ask == Ask::taken_over; }
 
 struct alignas(64) Side {
   // --- reader

@@ -39,15 +39,16 @@ enum class Stage : uint32_t {
   kernel = 0,
   ring = 1,
   kernel_again = 2,  // after a down-fence
-  put_back = 3,      // after Ask::frozen: what the reader left in the ring was sent through the kernel
+  put_back = 3,      // after Ask::put_back: what the reader left in the ring was sent through the kernel
 };
 
 // What an end asks of the writer at the other end.
 enum class Ask : uint32_t {
   nothing = 0,
   demote = 1,
-  frozen = 2,      // write nothing more; put back what is unread
-  taken_over = 3,  // after frozen: what is unread is delivered by who asks; put nothing back any more
+  frozen = 2,      // write nothing more, neither here nor to the kernel
+  put_back = 3,    // after frozen: who asks has taken what lay in the kernel; put back what is unread
+  taken_over = 4,  // after frozen: what is unread is delivered by who asks; put nothing back any more
 };
 
 // Why an end is gone, as gone_writer and gone_reader tell it.
