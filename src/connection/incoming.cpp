@@ -202,11 +202,12 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
     side.last_bells = 0;  // another one will be the last
     return false;
   }
-  // The kernel moves the offset back as bytes are taken: so they are counted there, also for who was killed in between.
+  // The kernel moves the offset back as bytes are taken: so they are counted there, also for who was killed in between and has relatives.
   const uint32_t bells = side.last_bells - 1;
+  const bool counted = bells > 0 && side.holders.load(memory_order_relaxed) > 1;
   const int offset = begun ? peek_offset(fd) : -1;
   uint32_t taken = offset < 0 ? 0 : static_cast<uint32_t>(kFar - offset);
-  if (offset < 0) set_peek_offset(fd, kFar);
+  if (offset < 0 && counted) set_peek_offset(fd, kFar);
   while (taken < bells) {
     uint8_t bytes[64];
     const long got = sys::recv(fd, bytes, min_of<size_t>(bells - taken, sizeof bytes), MSG_DONTWAIT);
@@ -218,7 +219,7 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
   before_what_follows();
   side.last_bells = 1;
   before_what_follows();
-  set_peek_offset(fd, -1);
+  if (offset >= 0 || counted) set_peek_offset(fd, -1);
   return true;
 }
 
