@@ -31,6 +31,9 @@ inline void full_barrier() { __asm__ volatile("mfence" : : : "memory"); }  // it
 inline void full_barrier() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 #endif
 
+// What stands before this is in memory when what stands behind it is, for whoever comes after a process that was killed (or a thread that jumped) in between.
+inline void before_what_follows() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
 // Moves a cursor from `expected` to `desired` in one instruction, so that a signal handler on the same thread sees either value
 // and nothing between. Other threads are kept out by the lock of that cursor, so no bus lock is needed.
 inline bool commit_cursor(std::atomic<uint64_t>& cursor, uint64_t expected, uint64_t desired) {

@@ -41,7 +41,10 @@ bool leave_outgoing(Connection& c, int fd, Reason reason) {
 void freeze_incoming(Connection& c) {
   {
     Locked lock(c.side->read_lock);
+    c.side->leaver.store(thread_id(), memory_order_relaxed);
+    before_what_follows();
     c.side->leaving = true;
+    if (!lock.nested()) republish_head(c);  // the peer puts back what is behind it
     Ask ask = c.in->ask.load(memory_order_relaxed);
     while (!is_frozen(ask) && !c.in->ask.compare_exchange_weak(ask, Ask::frozen, memory_order_release, memory_order_relaxed)) {
     }
@@ -81,6 +84,12 @@ Unread find_unread(Connection& c, int fd) {
   return found;
 }
 
+// What was sent before the freeze has been taken.
+void allow_put_back(const Connection& c) {
+  Ask frozen = Ask::frozen;
+  c.in->ask.compare_exchange_strong(frozen, Ask::put_back, memory_order_release, memory_order_relaxed);
+}
+
 // Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
 bool leave_incoming(Connection& c, int fd, Unread& unread) {
   Side& side = *c.side;
@@ -89,11 +98,28 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   fd = open_fd(c, fd);
   advance_incoming(c, fd);
   const Flow flow = side.in_flow.load(memory_order_relaxed);
-  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), true;
-  if (side.kernel_readers.load(memory_order_acquire) > 0 && c.in->stage.load(memory_order_acquire) != Stage::kernel) return false;
+  if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), allow_put_back(c), true;
+  if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return allow_put_back(c), false;  // it waits for that
   unread = find_unread(c, fd);
+  if (side.left_end.load(memory_order_relaxed) == 0) {
+    side.left_kernel = unread.kernel_first;
+    side.left_taken = unread.taken;
+    side.leaving_from = unread.begin;
+    side.leaving_to = unread.end;
+  }
+  before_what_follows();
   turn_to_kernel(c, fd);
+  allow_put_back(c);
   return true;
+}
+
+// The incoming direction first, if it can be: the last bell of the other one wakes a peer that may put back then. Two ends that do this at once wait for
+// one another's permission.
+void leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
+  bool in = leave_incoming(c, fd, unread);
+  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
+  for (int i = 0; i < kTries && !in; in = leave_incoming(c, fd, unread), ++i) pause_briefly();
+  if (!in) allow_put_back(c);
 }
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan, Likeness likeness) {
@@ -184,7 +210,7 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   }
   if (ended && !unread.taken && !fenced) unread = counted_in_kernel(open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
-  if (fenced) unread.bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+  if (fenced) unread.bells = bells_until(c, static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)));
   unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
   if (!taken_away && is_only_holder(c) && (ended || reads_past_us(reason))) {
@@ -258,6 +284,35 @@ void stop_lending(const Connection& c, int fd) {
   if (c.lends_ids.load(memory_order_relaxed) && put_reset(fd) < 0) silence(fd);
 }
 
+namespace {
+
+void has_left(Side& side) {
+  side.leaving_to = 0;
+  before_what_follows();
+  side.leaver.store(0, memory_order_relaxed);
+}
+
+}  // namespace
+
+bool finish_retreat(Connection& c, int fd) {
+  Side& side = *c.side;
+  uint32_t leaver = side.leaver.load(memory_order_relaxed);
+  if (leaver == 0 || leaver == thread_id() || !is_dead(leaver)) return false;
+  if (!side.leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed)) return false;
+  freeze_incoming(c);
+  Reason reason = Reason::none;
+  if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
+  Unread unread{};
+  leave_both(c, fd, reason, unread);
+  if (unread.begin >= unread.end && side.left_end.load(memory_order_relaxed) == 0)
+    unread = {c.in->stage.load(memory_order_acquire), side.left_taken, side.left_kernel, side.leaving_from, side.leaving_to, 0};
+  unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
+  if (unread.begin < unread.end) leave_to_family(c, unread);
+  note_demotion(c, reason);
+  has_left(side);
+  return true;
+}
+
 bool retreat(Connection& c, int fd, Reason reason) {
   if (c.lends_ids.load(memory_order_relaxed)) {
     if (!leaves_process(reason)) return false;
@@ -274,11 +329,11 @@ bool retreat(Connection& c, int fd, Reason reason) {
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   if (!frozen) freeze_incoming(c);
   Unread unread{};
-  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !leave_incoming(c, fd, unread); ++i) pause_briefly();
+  leave_both(c, fd, reason, unread);
   const bool replaced = deliver_unread(c, fd, reason, unread);
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
+  has_left(*c.side);
   if (c.side->left_end.load(memory_order_relaxed) == 0) readiness_hooks.demoted(c);  // else a set sees by itself when that is over
   return replaced;
 }

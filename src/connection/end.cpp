@@ -183,7 +183,7 @@ long readable_bytes(Connection& c, int fd) {
   const Stage stage = c.in->stage.load(memory_order_acquire);
   uint64_t bytes = 0;  // in the kernel, without bells
   if (stage == Stage::kernel_again) {
-    const uint64_t bells = bells_until(c, c.in->bells_final.load(memory_order_relaxed));
+    const uint64_t bells = bells_until(c, static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)));
     bytes = static_cast<uint64_t>(kernel) > bells ? static_cast<uint64_t>(kernel) - bells : 0;
   } else if (flow == Flow::kernel) {
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), got = c.side->kernel_received.load(memory_order_relaxed);

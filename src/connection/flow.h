@@ -30,8 +30,16 @@ inline uint64_t left_in_ring(const Connection& connection) {
 // From here on the peer puts nothing back. True: it is not in the middle of that, or of a write; then `end` is final, and `put_back` says how many bytes
 // of [begin, end) went through the kernel. Under read_lock, or where nobody else reads the ring.
 bool take_over(Connection& connection, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back);
-// Takes at most as many bells as are known to be outstanding; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
-long take_bells(Connection& connection, int fd, uint32_t most);
+// Takes bells up to number `until`, as many as one call gets; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
+long take_bells(Connection& connection, int fd, uint32_t until);
+// Takes all bells before the data behind the peer's down-fence. False: the last one is on its way.
+bool take_last_bells_of_fence(Connection& connection, int fd);
+// Tells the peer's writer how far we have read: a process that was killed may not have come to it. True: it had not.
+bool republish_head(Connection& connection);
+// A retreat whose thread was killed half way is gone on with, and what the peer does not put back is left to this family. Under no lock. False: there is none.
+bool finish_retreat(Connection& connection, int fd);
+// Threads that have been in a kernel read since before the channel: not those of a process that was killed there.
+bool has_old_readers(Connection& connection);
 // How often a caller that holds the lock may do that in a row: a peer could go on sending them for ever.
 inline constexpr int kMostBellTakes = 1024;
 // Bells up to `count` (an absolute number of the peer's) that have not been taken yet.
@@ -97,7 +105,10 @@ void note_demotion(Connection& connection, Reason reason);
 // While the outgoing ring's critical section runs, a retreating peer waits for it (asymmetric with its membarrier).
 class Writing : Duty {
  public:
-  explicit Writing(Direction& out) : out_(out), outer_(out.writing.load(std::memory_order_relaxed)) {
+  enum class Within : uint8_t { nothing, perhaps_another };  // perhaps_another: in a signal handler
+  // Not nested: what stands there is what a process that was killed has left.
+  explicit Writing(Direction& out, Within within = Within::nothing)
+      : out_(out), outer_(within == Within::nothing ? 0 : out.writing.load(std::memory_order_relaxed)) {
     begin(kFate);
     out_.writing.store(1, std::memory_order_relaxed);
     std::atomic_signal_fence(std::memory_order_seq_cst);

@@ -8,6 +8,7 @@
 
 namespace shunt {
 
+using std::memory_order_acq_rel;
 using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
@@ -48,11 +49,11 @@ void advance_incoming(Connection& c, int fd) {
   if (stage == Stage::kernel) return;
   if (stage == Stage::put_back) {
     // Of a retreat that could not wait for an old reader, or was killed: all is in the kernel.
-    if (side.kernel_readers.load(memory_order_acquire) == 0) turn_to_kernel(c, fd);
+    if (!has_old_readers(c)) turn_to_kernel(c, fd);
     return;
   }
   if (flow == Flow::kernel) {
-    if (side.kernel_readers.load(memory_order_acquire) > 0) return;
+    if (has_old_readers(c)) return;
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
     // Fences are placed when nothing lies unread in the kernel, or no bell will follow: what was not counted has been taken.
     if (side.received_in_doubt) side.kernel_received.store(total, memory_order_relaxed);
@@ -61,8 +62,8 @@ void advance_incoming(Connection& c, int fd) {
     if (total < received) return break_connection(c, fd);
     if (total > received) return;
     sys::SignalsBlocked alone;
-    side.in_flow.store(Flow::ring, memory_order_relaxed);
     c.in->passed.store(1, memory_order_release);
+    side.in_flow.store(Flow::ring, memory_order_relaxed);
     if (c.in->tail.load(memory_order_relaxed) > 0) count_upgrade(c);
   }
   if (stage == Stage::kernel_again) {
@@ -72,27 +73,182 @@ void advance_incoming(Connection& c, int fd) {
     if (fence > head) return;
     // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
     if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
-    const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
-    for (int takes = 0; const uint32_t bells = bells_until(c, last); ++takes) {
-      if (takes == kMostBellTakes) return;  // go on at the next look
-      const long taken = take_bells(c, fd, bells);
-      if (taken == -EAGAIN) return;  // the last one is on its way
-      if (taken <= 0) break;         // it will never come: the end
-    }
-    side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+    if (!take_last_bells_of_fence(c, fd)) return;
     c.in->passed.store(2, memory_order_release);
+    side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
     note_demotion(c, Reason::peer_asked);
   }
 }
 
+namespace {
+
+// The number of a bell by its byte, the next one after `last` being known: a repeated one does not count.
+uint32_t number_of(uint8_t byte, uint32_t last) {
+  const auto ahead = static_cast<int8_t>(byte - static_cast<uint8_t>(last));
+  return ahead < 0 ? last : last + 1 + static_cast<uint32_t>(ahead);
+}
+
+// Bells are counted as they are taken, also by who leaves half way: at a fence nothing could tell them from the data behind.
+class TakingBells : Duty {
+ public:
+  explicit TakingBells(Side& side) : side_(side), before_(side.bells_taken) { begin(kFate); }
+  ~TakingBells() { done(); }
+  long take(int fd, uint32_t most) {
+    side_.taking = true;
+    before_what_follows();
+    receive_and_mark(fd, bells_, min_of<size_t>(most, sizeof bells_), MSG_DONTWAIT, taken_);
+    count();
+    return taken_;
+  }
+
+ private:
+  void count() {
+    uint32_t last = before_;
+    for (int64_t i = 0; i < taken_; ++i) last = number_of(bells_[i], last);
+    side_.bells_taken.store(last, memory_order_relaxed);
+    if (taken_ == -ECONNRESET) side_.reset_taken = true;
+    before_what_follows();
+    side_.taking = false;
+  }
+  static void undo(Duty& duty) { static_cast<TakingBells&>(duty).count(); }
+  // What was taken before the child was made is its parent's to count.
+  static void go_on(Duty& duty, Whose whose) {
+    if (whose == Whose::parents) return;
+    auto& self = static_cast<TakingBells&>(duty);
+    self.before_ = self.side_.bells_taken;
+    self.side_.taking = true;
+    if (self.taken_ != 0) self.taken_ = -EAGAIN;
+  }
+  static constexpr Fate kFate{undo, nullptr, go_on};
+  Side& side_;
+  uint32_t before_;
+  int64_t taken_ = 0;
+  uint8_t bells_[64];
+};
+
+// What lies at the head of the kernel's queue.
+struct Ahead {
+  long seen;       // bytes, or −errno
+  uint32_t bells;  // of them, as far as number `until`
+  bool complete;   // `until` is among them, or what follows is no bell
+};
+
+Ahead look_for_bells(const Connection& c, int fd, uint32_t until) {
+  uint8_t bytes[64];
+  Ahead ahead{sys::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT), 0, false};
+  constexpr uint8_t kRepeated = 0xff;
+  for (uint32_t last = c.side->bells_taken; !ahead.complete && static_cast<long>(ahead.bells) < ahead.seen; ++ahead.bells) {
+    const uint8_t byte = bytes[ahead.bells];
+    const uint32_t number = number_of(byte, last);
+    const bool repeated = static_cast<uint8_t>(byte - last) == kRepeated;
+    if (static_cast<int32_t>(number - until) > 0 || (number == last && !repeated)) return ahead.complete = true, ahead;
+    ahead.complete = number == until;
+    last = number;
+  }
+  return ahead;
+}
+
+}  // namespace
+
+// Signals stay as they are: this is done before most sleeps, and whoever unblocks a signal of the process takes it from the thread
+// that the kernel chose. A handler that runs before the bells are counted takes none, and follows no fence.
+long take_bells(Connection& c, int fd, uint32_t until) {
+  Side& side = *c.side;
+  uint32_t most = bells_until(c, until);
+  if (most == 0) return 1;
+  if (!side.taking) return TakingBells(side).take(fd, most);
+  // A process was killed here, and may have taken bells that it did not count: no more than are seen to be due.
+  const Ahead ahead = look_for_bells(c, fd, until);
+  return ahead.bells > 0 ? TakingBells(side).take(fd, ahead.bells) : ahead.seen;
+}
+
+namespace {
+
+constexpr uint32_t kMany = 64;
+constexpr int kFar = 1 << 30;
+
+int peek_offset(int fd) {
+  int offset = -1;
+  socklen_t size = sizeof offset;
+  sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &size);
+  return offset;
+}
+
+void set_peek_offset(int fd, int offset) { sys::raw(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset); }
+
+// How many bells lie before the data. False: the last one is not there yet.
+bool find_last_bell(Connection& c, int fd, bool& ended) {
+  Side& side = *c.side;
+  const auto last = static_cast<uint32_t>(c.in->bells_final.load(memory_order_acquire));
+  Ahead ahead{0, 0, true};
+  for (int takes = 0; bells_until(c, last) > 0; ++takes) {
+    ahead = look_for_bells(c, fd, last);
+    if (ahead.seen <= 0 || ahead.complete) break;
+    if (takes == kMostBellTakes || TakingBells(side).take(fd, ahead.bells) <= 0) return false;  // go on at the next look
+    ahead = {0, 0, true};
+  }
+  ended = ahead.seen == 0 ? bells_until(c, last) > 0 : ahead.seen < 0 && ahead.seen != -EAGAIN;
+  if (ahead.seen == -ECONNRESET) side.reset_taken = true;
+  if (ahead.seen == -EAGAIN || ended) return false;
+  side.last_bell = last;
+  before_what_follows();
+  side.last_bells = 1 + ahead.bells;
+  return true;
+}
+
+}  // namespace
+
+bool take_last_bells_of_fence(Connection& c, int fd) {
+  Side& side = *c.side;
+  const bool begun = side.last_bells != 0;
+  bool ended = false;
+  if (!begun && !find_last_bell(c, fd, ended)) return ended;
+  before_what_follows();
+  uint64_t word = c.in->bells_final.load(memory_order_acquire);
+  // SYNC: acq_rel, pairs with the compare-exchange in repeat_last_bell(): one of us is first.
+  if (!(word & kBellsTaken) &&
+      (static_cast<uint32_t>(word) != side.last_bell || !c.in->bells_final.compare_exchange_strong(word, word | kBellsTaken, memory_order_acq_rel))) {
+    side.last_bells = 0;  // another one will be the last
+    return false;
+  }
+  // The kernel moves the offset back as bytes are taken: so they are counted there, also for who was killed in between and has relatives.
+  const uint32_t bells = side.last_bells - 1;
+  const bool counted = bells > 0 && side.holders.load(memory_order_relaxed) > 1;
+  const int offset = begun ? peek_offset(fd) : -1;
+  uint32_t taken = offset < 0 ? 0 : static_cast<uint32_t>(kFar - offset);
+  if (offset < 0 && counted) set_peek_offset(fd, kFar);
+  while (taken < bells) {
+    uint8_t bytes[64];
+    const long got = sys::recv(fd, bytes, min_of<size_t>(bells - taken, sizeof bytes), MSG_DONTWAIT);
+    if (got <= 0) break;
+    taken += static_cast<uint32_t>(got);
+  }
+  side.bells_taken = side.last_bell;
+  side.taking = false;
+  before_what_follows();
+  side.last_bells = 1;
+  before_what_follows();
+  if (offset >= 0 || counted) set_peek_offset(fd, -1);
+  return true;
+}
+
 void turn_to_kernel(Connection& c, int fd) {
   Side& side = *c.side;
-  // The freeze makes the count final, and every counted bell has been sent. A peer that has put back already had placed its up-fence with nothing unread in
-  // the kernel, so its bells come first, although we may not have passed it.
-  const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring || c.in->stage.load(memory_order_acquire) == Stage::put_back;
-  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
-  for (int takes = 0; rings && takes < kMostBellTakes; ++takes)
-    if (const uint32_t bells = bells_until(c, rung); bells == 0 || take_bells(c, fd, bells) <= 0) break;
+  const Stage stage = c.in->stage.load(memory_order_acquire);
+  const bool silent = c.in->ask.load(memory_order_relaxed) == Ask::frozen;
+  const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring;
+  if (stage == Stage::kernel_again) {
+    take_last_bells_of_fence(c, fd);
+  } else if (rings && silent) {
+    // The frozen peer sends nothing: what lies there is bells, however many.
+    for (int takes = 0; takes < kMostBellTakes && TakingBells(side).take(fd, kMany) > 0;) ++takes;
+  } else if (rings || stage == Stage::put_back) {
+    // An old reader kept us from taking them before. The peer had placed its up-fence with nothing unread in the kernel, so its bells come first.
+    const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+    for (int takes = 0; takes < kMostBellTakes && bells_until(c, rung) > 0; ++takes)
+      if (take_bells(c, fd, rung) <= 0) break;
+  }
+  c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);  // SYNC: pairs with repeat_last_bell()
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
 }
 
@@ -170,6 +326,28 @@ bool refresh_tail(Connection& c, int fd, bool nested) {
   return true;
 }
 
+bool republish_head(Connection& c) {
+  uint64_t head;
+  bool stale = false;
+  while (c.in->head.load(memory_order_relaxed) != (head = c.side->head.load(memory_order_relaxed))) {
+    c.in->head.store(head, memory_order_release);  // SYNC: release, pairs with the acquire of head in refresh_head()
+    stale = true;
+  }
+  return stale;
+}
+
+bool has_old_readers(Connection& c) {
+  Side& side = *c.side;
+  if (side.kernel_readers.load(memory_order_acquire) == 0) return false;
+  const uint32_t process = side.upgraded_by;
+  if (process == 0 || process == static_cast<uint32_t>(sys::process_id()) || !is_dead(process)) return true;
+  side.received_in_doubt = true;  // they may have taken what they did not count
+  before_what_follows();
+  side.kernel_readers.store(0, memory_order_relaxed);
+  c.in->old_readers.store(0, memory_order_release);
+  return false;
+}
+
 uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool peek, bool nested) {
   Side& side = *c.side;
   for (;;) {
@@ -196,45 +374,6 @@ uint64_t take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool p
     return end - begin;
   }
 }
-
-namespace {
-
-// Bells are counted as they are taken, also by who leaves half way: at a fence nothing could tell them from the data behind.
-class TakingBells : Duty {
- public:
-  explicit TakingBells(Side& side) : side_(side), before_(side.bells_taken) { begin(kFate); }
-  ~TakingBells() { done(); }
-  long take(int fd, uint32_t most) {
-    uint8_t bells[64];
-    receive_and_mark(fd, bells, min_of<size_t>(most, sizeof bells), MSG_DONTWAIT, taken_);
-    count();
-    return taken_;
-  }
-
- private:
-  void count() {
-    if (taken_ > 0) side_.bells_taken = before_ + static_cast<uint32_t>(taken_);
-    if (taken_ == -ECONNRESET) side_.reset_taken = true;
-  }
-  static void undo(Duty& duty) { static_cast<TakingBells&>(duty).count(); }
-  // What was taken before the child was made is its parent's to count.
-  static void go_on(Duty& duty, Whose whose) {
-    if (whose == Whose::parents) return;
-    auto& self = static_cast<TakingBells&>(duty);
-    self.before_ = self.side_.bells_taken;
-    if (self.taken_ != 0) self.taken_ = -EAGAIN;
-  }
-  static constexpr Fate kFate{undo, nullptr, go_on};
-  Side& side_;
-  uint32_t before_;
-  int64_t taken_ = 0;
-};
-
-}  // namespace
-
-// Signals stay as they are: this is done before most sleeps, and whoever unblocks a signal of the process takes it from the thread
-// that the kernel chose. A handler that runs before the bells are counted takes none, and follows no fence.
-long take_bells(Connection& c, int fd, uint32_t most) { return TakingBells(*c.side).take(fd, most); }
 
 void recount_bells(Connection& c, int fd) {
   if (!has_channel(c)) return;

@@ -15,6 +15,8 @@ thread_local bool caches_thread_id = true;
 constexpr int kSpins = 200;
 constexpr timespec kSlice{0, 20'000'000}, kPause{0, 1'000'000};
 
+}  // namespace
+
 // A process that was killed keeps its id until its parent waits for it: only its pidfd tells. Other threads vanish at once.
 bool is_dead(uint32_t owner) {
   if (sys::raw(SYS_tkill, owner, 0) == -ESRCH) return true;
@@ -24,8 +26,6 @@ bool is_dead(uint32_t owner) {
   sys::close(static_cast<int>(fd));
   return dead;
 }
-
-}  // namespace
 
 uint32_t thread_id() {
   if (__builtin_expect(cached_thread_id != 0, 1)) return cached_thread_id;

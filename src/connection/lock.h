@@ -15,6 +15,8 @@ uint32_t thread_id();
 uint32_t forget_thread_id();
 // Another process is about to run on this thread's memory, beside it.
 void stop_caching_thread_id();
+// A thread that has ended, or a process (by its id) that has: also one that nobody has waited for yet.
+bool is_dead(uint32_t thread);
 
 class FamilyLock {
  public:

@@ -19,12 +19,13 @@ struct Unread {
   bool ring, known;  // known: in_flow is ring, so the kernel's readability means bells
 };
 
-Unread unread(Connection& c, int fd) {
+Unread unread(Connection& c, int fd, bool& owes_space) {
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
   if (flow != Flow::ring) return {left_in_ring(c) > 0, false};
   const bool ring = refresh_tail(c, fd, lock.nested()) && !c.side->leaving;
+  if (!ring && !lock.nested()) owes_space = republish_head(c);
   return {ring, c.side->in_flow.load(memory_order_relaxed) == Flow::ring};
 }
 
@@ -33,13 +34,16 @@ Unread unread(Connection& c, int fd) {
 short look(Connection& c, int fd, Belief belief) {
   Side& side = *c.side;
   fd = open_fd(c, fd);
-  const Unread incoming = unread(c, fd);
+  if (side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
+  bool owes_space = false;
+  const Unread incoming = unread(c, fd, owes_space);
+  if (owes_space) ring_if_space_wanted(c, fd);
   bool out_on_ring, writable = false;
   {
     Locked lock(side.write_lock);
     if (!lock.nested()) advance_outgoing(c, fd);
     out_on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
-    if (out_on_ring) writable = ring_writable(c, fd);
+    if (out_on_ring) writable = ring_writable(c, fd) && !putback_pending(c);
   }
   short events = 0;
   if (incoming.ring) events |= kReadable;
@@ -106,7 +110,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     if (!lock.nested()) advance_incoming(c, fd);
     if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
-    if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && side.kernel_readers.load(memory_order_acquire) > 0)
+    if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && has_old_readers(c))
       return Armed::slices;  // an old reader may take the bell that is meant for us
     if (side.in_flow.load(memory_order_relaxed) != Flow::ring) {
       if ((events & POLLOUT) && side.out_flow.load(memory_order_relaxed) == Flow::ring) return Armed::slices;
@@ -143,9 +147,9 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     if (used * 4 <= class_bytes(side.out_map.newest)) return Armed::slices;
   }
   if (data && !sets_look) return Armed::slices;
-  if (const uint32_t old = bells_until(c, bells); old > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) {
+  if (bells_until(c, bells) > 0 && side.in_flow.load(memory_order_relaxed) == Flow::ring) {
     if (lock.nested()) return Armed::slices;  // the interrupted section may be about to take or to count the same bells
-    take_bells(c, fd, old);
+    take_bells(c, fd, bells);
   }
   return Armed::sleep;
 }

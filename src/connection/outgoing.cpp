@@ -10,6 +10,7 @@
 
 namespace shunt {
 
+using std::memory_order_acq_rel;
 using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
@@ -50,6 +51,8 @@ void publish_bells(Connection& c) {
   } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
 }
 
+uint32_t bells_owed(const Side& side) { return side.bells_rung.load(memory_order_relaxed) - side.bells_sent.load(memory_order_relaxed); }
+
 // A bell that is counted will be sent, also when a handler leaves in between.
 class OwedBell : Duty {
  public:
@@ -59,12 +62,16 @@ class OwedBell : Duty {
     publish_bells(connection);
   }
   ~OwedBell() { done(); }
-  long send() { return send_byte_and_mark(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, sent_); }
+  long send() {
+    const long result = send_low_byte_and_count(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, connection_.side->bells_sent);
+    sent_ = 1;
+    return result;
+  }
 
  private:
   static void undo(Duty& duty) {
     auto& self = static_cast<OwedBell&>(duty);
-    if (self.sent_ == 0) self.send();
+    while (bells_owed(*self.connection_.side) > 0) self.send();
   }
   // The parent sends the one that was counted: the child's is another.
   static void go_on(Duty& duty, Whose whose) {
@@ -76,12 +83,14 @@ class OwedBell : Duty {
   static constexpr Fate kFate{undo, nullptr, go_on};
   Connection& connection_;
   int fd_;
-  uint32_t sent_ = 1;  // until it is counted
+  uint32_t sent_ = 1;  // until it is counted, and when it is sent
 };
+
+bool room_for_a_bell(int fd) { return sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR); }
 
 // One bell. Not needed: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
 Bell send_bell(Connection& c, int fd) {
-  if (c.side->tight_buffer && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return Bell::not_needed;
+  if (c.side->tight_buffer && !room_for_a_bell(fd)) return Bell::not_needed;
   OwedBell bell(c, fd);
   count(totals.bells);
   const long sent = bell.send();
@@ -92,14 +101,22 @@ Bell send_bell(Connection& c, int fd) {
   return Bell::sent;
 }
 
+void complete_up_fence(Connection& c) {
+  c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
+  c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
+  c.side->out_flow.store(Flow::ring, memory_order_relaxed);
+  before_what_follows();
+  c.side->fence = Fence::whole;
+}
+
 void place_up_fence(Connection& c, int fd) {
   sys::SignalsBlocked alone;
   Writing writing(*c.out);
   if (writing.frozen()) return;
   c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
-  c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
-  c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
-  c.side->out_flow.store(Flow::ring, memory_order_relaxed);
+  c.side->fence = Fence::rising;
+  before_what_follows();
+  complete_up_fence(c);
 }
 
 // The peer froze its ring: what it left unread goes back through the kernel, before anything else we send, unless the peer delivers it itself.
@@ -119,6 +136,7 @@ bool leave_frozen_ring(Connection& c, int fd) {
     if (position > tail) return break_connection(c, fd), true;
     if (position < side.head_seen) position = side.head_seen;  // a reader's handler is about to publish again
     position += side.putback;
+    if (side.putback > 0) c.out->demote_at.store(position, memory_order_relaxed);
     while (position < tail) {
       const uint32_t ring_class = class_at(side.out_map, position);
       const uint64_t bytes = min_of(class_end(side.out_map, ring_class, tail) - position, contiguous(ring_class, position));
@@ -174,13 +192,90 @@ bool refresh_head(Connection& c, int fd) {
   return true;
 }
 
+// A process was killed with its down-fence placed, and nobody knows whether its last bell was sent. Unless Y has found it, it is sent once more under a number
+// of its own, which Y then waits for. False: there is no room for it yet.
+bool repeat_last_bell(Connection& c, int fd) {
+  Side& side = *c.side;
+  if (!room_for_a_bell(fd)) return false;
+  uint64_t word = c.out->bells_final.load(memory_order_acquire);
+  while (!(word & kBellsTaken)) {
+    const auto last = static_cast<uint32_t>(word);
+    if (last - side.fence_bell > 1) return break_connection(c, fd), true;
+    side.fence_bell = last;
+    side.bells_rung.store(last, memory_order_relaxed);
+    side.bells_sent.store(last, memory_order_relaxed);
+    before_what_follows();
+    // SYNC: acq_rel, pairs with the compare-exchange in take_last_bells_of_fence(): one of us is first.
+    if (!c.out->bells_final.compare_exchange_strong(word, last + 1, memory_order_acq_rel, memory_order_acquire)) continue;
+    OwedBell(c, fd).send();
+    break;
+  }
+  side.bells_sent.store(side.bells_rung.load(memory_order_relaxed), memory_order_relaxed);
+  return true;
+}
+
+// False: it has to wait for room.
+bool complete_down_fence(Connection& c, int fd) {
+  Side& side = *c.side;
+  // Before its stage nobody can have seen it: then whoever wanted it begins anew.
+  if (c.out->stage.load(memory_order_relaxed) == Stage::kernel_again) {
+    if (side.fence_has_bell && !repeat_last_bell(c, fd)) return false;
+    if (side.out_flow.load(memory_order_relaxed) != Flow::broken) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+    note_demotion(c, Reason::peer_asked);
+  }
+  before_what_follows();
+  side.fence = Fence::whole;
+  return true;
+}
+
+// A bell that was counted and perhaps not sent is sent again, under its own number, which counts once. One more follows, so that nobody has to wonder
+// whether what the socket still holds is a repetition.
+void repeat_bell(Connection& c, int fd, bool frozen) {
+  Side& side = *c.side;
+  if (bells_owed(side) == 0) return;
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !frozen) {
+    OwedBell bell(c, fd);
+    while (bells_owed(side) > 0) bell.send();
+  }
+  side.bells_sent.store(side.bells_rung.load(memory_order_relaxed), memory_order_relaxed);
+}
+
+// A process was killed with the write lock held, in the middle of something.
+bool is_torn(const Connection& c) {
+  const Side& side = *c.side;
+  return side.fence != Fence::whole || side.sending || bells_owed(side) != 0 || c.out->writing.load(memory_order_relaxed) != 0;
+}
+
+// Goes on with it. False: the down-fence has to wait.
+bool mend(Connection& c, int fd) {
+  sys::SignalsBlocked alone;
+  Side& side = *c.side;
+  Writing writing(*c.out);
+  if (side.sending) {
+    // Nobody knows how much was sent, so there is no place for a fence: the kernel's for good.
+    if (side.out_flow.load(memory_order_relaxed) == Flow::kernel) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
+    before_what_follows();
+    side.sending = false;
+    note_demotion(c, Reason::call_left);
+  }
+  // What was committed is published.
+  const uint64_t tail = side.tail.load(memory_order_relaxed);
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) c.out->tail.store(tail, memory_order_release);
+  if (side.fence == Fence::rising) complete_up_fence(c);
+  if (side.fence == Fence::falling && !complete_down_fence(c, fd)) return false;
+  repeat_bell(c, fd, writing.frozen());
+  return true;
+}
+
 bool follow(Connection& c, int fd, Ask ask) {
   switch (ask) {
     case Ask::nothing:
       return true;
     case Ask::demote:
       return demote_outgoing(c, fd, Reason::peer_asked);
-    case Ask::frozen:
+    case Ask::frozen:  // for a moment, unless it died there
+      return (sys::poll_now(fd, 0) & (POLLHUP | POLLERR)) && leave_frozen_ring(c, fd);
+    case Ask::put_back:
     case Ask::taken_over:
       return leave_frozen_ring(c, fd);
   }
@@ -191,6 +286,7 @@ bool follow(Connection& c, int fd, Ask ask) {
 
 bool advance_outgoing(Connection& c, int fd) {
   Side& side = *c.side;
+  if (__builtin_expect(is_torn(c), 0) && !mend(c, fd)) return false;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
   if (const Ask ask = c.out->ask.load(memory_order_acquire); ask != Ask::nothing) return follow(c, fd, ask);
@@ -208,9 +304,10 @@ bool advance_outgoing(Connection& c, int fd) {
 
 bool demote_outgoing(Connection& c, int fd, Reason reason) {
   Side& side = *c.side;
+  if (is_torn(c) && !mend(c, fd)) return false;
   const Flow flow = side.out_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return true;
-  if (is_frozen(c.out->ask.load(memory_order_acquire))) return leave_frozen_ring(c, fd);
+  if (const Ask ask = c.out->ask.load(memory_order_acquire); is_frozen(ask)) return follow(c, fd, ask);
   sys::SignalsBlocked alone;
   // What an old reader of the peer gets past the up-fence counts as bells: nothing else may follow before it has come back.
   const bool old_readers = c.out->passed.load(memory_order_acquire) == 0 && c.out->old_readers.load(memory_order_acquire) > 0;
@@ -226,15 +323,22 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   }
   // A peer that has not attached takes a bell for a byte; one that has may sleep, and must put back or demote in its turn.
   const bool last_bell = peer_attached(c) && may_ring(c, fd);
-  if (last_bell && !(sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR))) return false;  // room for it first
+  if (last_bell && !room_for_a_bell(fd)) return false;  // first
   Writing writing(*c.out);
   if (writing.frozen()) return false;  // next time round
+  side.fence_has_bell = last_bell;
+  side.fence_bell = side.bells_rung.load(memory_order_relaxed) + last_bell;
+  before_what_follows();
+  side.fence = Fence::falling;
+  before_what_follows();
   c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
-  c.out->bells_final.store(side.bells_rung.load(memory_order_relaxed) + last_bell, memory_order_relaxed);
+  c.out->bells_final.store(side.fence_bell, memory_order_relaxed);
   // The stage before its bell: whoever the bell wakes must see what it announces.
   c.out->stage.store(Stage::kernel_again, memory_order_release);  // SYNC: pairs with advance_incoming()
   side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
   if (last_bell) send_bell(c, fd);
+  before_what_follows();
+  side.fence = Fence::whole;
   note_demotion(c, reason);
   return true;
 }
@@ -361,7 +465,7 @@ Bell ring_for(Connection& c, int fd, const std::atomic<uint32_t>& arm, std::atom
   fd = open_fd(c, fd);
   if (!lock.nested()) advance_outgoing(c, fd);  // a demotion that must wait for old readers waits for this very bell
   if (c.side->out_flow.load(memory_order_relaxed) != Flow::ring) return Bell::not_needed;
-  Writing writing(*c.out);
+  Writing writing(*c.out, lock.nested() ? Writing::Within::perhaps_another : Writing::Within::nothing);
   if (writing.frozen()) return Bell::not_needed;
   const uint32_t word = arm.load(memory_order_relaxed);
   if (!(word & 1) || word == rung.load(memory_order_relaxed) || !may_ring(c, fd)) return Bell::not_needed;

@@ -60,7 +60,7 @@ long ended(Connection& c, int fd, long got) {
 // With a channel, before the up-fence was reached.
 long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   Side& side = *c.side;
-  if (side.kernel_readers.load(memory_order_acquire) > 0) return -EAGAIN;  // an old reader's bytes come first, and are not counted yet
+  if (has_old_readers(c)) return -EAGAIN;  // an old reader's bytes come first, and are not counted yet
   // Counted before the look at the fence: what lies there now came before any fence, so it is all data.
   int queued = 0;
   sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
@@ -71,8 +71,13 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   }
   if (limit > 0) {
     sys::SignalsBlocked alone;  // taken and counted
+    const bool in_doubt = side.received_in_doubt;
+    side.received_in_doubt = true;
+    before_what_follows();
     const long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
     if (got > 0 && !(request.flags & MSG_PEEK)) side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
+    before_what_follows();
+    side.received_in_doubt = in_doubt;
     return got;
   }
   if (queued > 0) return request.bytes == 0 ? 0 : -EAGAIN;
@@ -119,12 +124,7 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
 // What a retreat left has been read. Bells behind it are skipped where the peer had left the ring by itself.
 long end_of_left(Connection& c, int fd) {
   const bool fenced = c.in->stage.load(memory_order_acquire) == Stage::kernel_again;
-  const uint32_t last = c.in->bells_final.load(memory_order_relaxed);
-  for (int takes = 0; fenced && takes < kMostBellTakes && bells_until(c, last) > 0; ++takes) {
-    const long taken = take_bells(c, fd, bells_until(c, last));
-    if (taken == -EAGAIN) return -EAGAIN;  // the last one is on its way
-    if (taken <= 0) break;
-  }
+  if (fenced && !take_last_bells_of_fence(c, fd)) return -EAGAIN;
   c.side->left_end.store(0, memory_order_relaxed);
   return kTryAgain;
 }
@@ -195,6 +195,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   }
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
   if (got != 0 && got != -ECONNRESET) return got;
+  if (finish_retreat(c, fd)) return kTryAgain;
   Locked lock(side.read_lock);
   return ended(c, fd, got);
 }
@@ -244,6 +245,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     fd = open_fd(c, fd);
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
+    if (!candidate && side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
     if (got == kTryAgain) {

@@ -72,7 +72,7 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
     return -EFAULT;
   uint64_t put = 0;
   {
-    Writing writing(*c.out);
+    Writing writing(*c.out, nested ? Writing::Within::perhaps_another : Writing::Within::nothing);
     if (writing.frozen()) return kTryAgain;
     put = put_into_ring(c, request.from, bytes);
   }
@@ -118,11 +118,16 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     const bool on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
     if (on_ring && (lock.nested() || !settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
   }
+  if (!settled && side.fence != Fence::whole) return -EAGAIN;
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel: {
       sys::SignalsBlocked alone;  // sent and counted
+      side.sending = true;
+      before_what_follows();
       const long sent = write_kernel(fd, request, request.flags, Sleep::never);
       if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
+      before_what_follows();
+      side.sending = false;
       return sent;
     }
     case Flow::ring: {

@@ -37,6 +37,7 @@ void adopt(Connection& c, const Mapping& channel) {
   c.in_region = region_of(channel, 1 - outgoing);
   readiness_hooks.channel_appeared(c);
   // SYNC: seq_cst, pairs with KernelCall: a kernel call that begins later sees the channel, one that began earlier is counted.
+  c.side->upgraded_by = static_cast<uint32_t>(sys::process_id());
   c.in->old_readers.store(1, memory_order_relaxed);
   c.channel.store(channel.header, memory_order_seq_cst);
   // SYNC: seq_cst, pairs with note_shutdown(): an end that was shut down before there was a channel.

@@ -10,7 +10,7 @@
 namespace shunt {
 
 inline constexpr uint64_t kChannelMagic = 0x314c4e4e48435453;  // "STCHNNL1"
-inline constexpr uint32_t kChannelVersion = 2;
+inline constexpr uint32_t kChannelVersion = 3;
 inline constexpr size_t kLine = 64;
 
 // A ring has an area of its own for each size (class) that it may take. It starts in the smallest, which lies beside the header, in one page.
@@ -32,21 +32,23 @@ inline constexpr size_t kLargerBytes = larger_areas_before(kClasses);  // of one
 inline constexpr size_t kChannelBytes = kHeaderBytes + 2 * kLargerBytes;
 inline constexpr size_t kMostUnread = kLargerBytes + (size_t{1} << kClassBits[0]);  // what one ring can hold in all its areas
 inline constexpr uint64_t kNever = ~uint64_t{0};
+inline constexpr uint64_t kBellsTaken = uint64_t{1} << 32;  // in bells_final
 
 // Writer's state of one direction, in the order it goes through. Never goes back.
 enum class Stage : uint32_t {
   kernel = 0,
   ring = 1,
   kernel_again = 2,  // after a down-fence
-  put_back = 3,      // after Ask::frozen: what the reader left in the ring was sent through the kernel
+  put_back = 3,      // after Ask::put_back: what the reader left in the ring was sent through the kernel
 };
 
 // What an end asks of the writer at the other end.
 enum class Ask : uint32_t {
   nothing = 0,
   demote = 1,
-  frozen = 2,      // write nothing more; put back what is unread
-  taken_over = 3,  // after frozen: what is unread is delivered by who asks; put nothing back any more
+  frozen = 2,      // write nothing more, neither here nor to the kernel
+  put_back = 3,    // after frozen: who asks has taken what lay in the kernel; put back what is unread
+  taken_over = 4,  // after frozen: what is unread is delivered by who asks; put nothing back any more
 };
 
 // Why an end is gone, as gone_writer and gone_reader tell it.
@@ -61,12 +63,13 @@ struct Direction {
   std::atomic<uint32_t> writer_cpu;  // 1 + the CPU on which X last waited, 0: unknown; a hint for Y's patience
   // --- line 1: written by X, seldom.
   alignas(kLine) std::atomic<Stage> stage;   // SYNC: release here / acquire in Y's read; publishes the totals below
-  std::atomic<uint32_t> bells_rung;          // bells ever sent X→Y, published before each is sent
+  std::atomic<uint32_t> bells_rung;          // number of the last bell X→Y, from 1 on, published before it is sent: a byte, the low bits of number - 1
   std::atomic<uint64_t> kernel_total;        // up-fence: bytes X sent through the kernel before the ring
   std::atomic<uint64_t> demote_at;           // down-fence: ring position after which X uses the kernel; in a frozen ring: up to where X put back
   std::atomic<uint32_t> space_arm;           // (sequence << 1 | armed): X sleeps until this ring has space
   std::atomic<uint32_t> gone_writer;         // X closed, or shut its writing down (hint: the kernel decides)
-  std::atomic<uint32_t> bells_final;         // down-fence: bells_rung once the last bell is counted; published by stage
+  std::atomic<uint64_t> bells_final;         // down-fence: number of the last bell; published by stage. X repeats a bell that may never have been sent under
+                                             // a new number, until Y has found it and adds kBellsTaken: both by compare-exchange. The one word that both write
   // --- line 2: written by Y on every read, read by X when its known space runs out.
   alignas(kLine) std::atomic<uint64_t> head;  // bytes consumed. SYNC: release here / acquire in X's write
   // --- line 3: written by Y, seldom; X reads it on every write, so it stays in X's cache.

@@ -110,8 +110,8 @@ class HandlerScope {
 
 // Adds `change` to the counter, then sets the mark. A full barrier.
 void count_and_mark(std::atomic<uint32_t>& counter, uint32_t change, uint32_t& mark, uint32_t value);
-// send(fd, "", 1, flags), then mark = 1, whatever it returned. −errno.
-long send_byte_and_mark(int fd, int flags, uint32_t& mark);
+// Sends the low byte of the counter, then adds 1 to it, whatever send returned. −errno. A call in a handler in between sends that byte in our place, and we the next.
+long send_low_byte_and_count(int fd, int flags, std::atomic<uint32_t>& counter);
 // result = recv(fd, buffer, bytes, flags), −errno; both are one step.
 long receive_and_mark(int fd, void* buffer, size_t bytes, int flags, int64_t& result);
 // `context`: of the signal. Any thread.

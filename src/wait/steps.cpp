@@ -14,9 +14,9 @@ void count_and_mark(std::atomic<uint32_t>& counter, uint32_t change, uint32_t& m
   mark = value;
 }
 
-long send_byte_and_mark(int fd, int flags, uint32_t& mark) {
-  const long result = sys::send(fd, "", 1, flags);
-  mark = 1;
+long send_low_byte_and_count(int fd, int flags, std::atomic<uint32_t>& counter) {
+  const long result = sys::send(fd, &counter, 1, flags);
+  counter.fetch_add(1, std::memory_order_relaxed);
   return result;
 }
 
@@ -28,17 +28,17 @@ void finish_step(void*) {}
 
 #else
 
-// Behind these labels stands the second step: movl %edx, (%rbx); of the last one, movq %rax, (%rbx).
+// Behind these labels stands the second step: movl %edx, (%rbx); incl (%rbx); movq %rax, (%rbx).
 extern "C" {
 extern const char shunt_count_mark[] __attribute__((visibility("hidden")));
-extern const char shunt_send_mark[] __attribute__((visibility("hidden")));
+extern const char shunt_send_count[] __attribute__((visibility("hidden")));
 extern const char shunt_receive_mark[] __attribute__((visibility("hidden")));
 }
 
 namespace shunt {
 namespace {
 
-constexpr greg_t kMarkBytes = 2, kResultBytes = 3;
+constexpr greg_t kMarkBytes = 2, kCountBytes = 2, kResultBytes = 3;
 
 }  // namespace
 
@@ -53,18 +53,17 @@ constexpr greg_t kMarkBytes = 2, kResultBytes = 3;
       : "memory", "cc");
 }
 
-[[gnu::noinline]] long send_byte_and_mark(int fd, int flags, uint32_t& mark) {
-  static const char byte = 0;
+[[gnu::noinline]] long send_low_byte_and_count(int fd, int flags, std::atomic<uint32_t>& counter) {
   long result;
   register long r10 __asm__("r10") = flags;
   register long r8 __asm__("r8") = 0;
   register long r9 __asm__("r9") = 0;
   __asm__ volatile(
       "syscall\n"
-      "shunt_send_mark:\n\t"
-      "movl %%edx, (%%rbx)"
+      "shunt_send_count:\n\t"
+      "incl (%%rbx)"
       : "=a"(result)
-      : "a"(long{SYS_sendto}), "D"(long{fd}), "S"(&byte), "d"(1L), "r"(r10), "r"(r8), "r"(r9), "b"(&mark)
+      : "a"(long{SYS_sendto}), "D"(long{fd}), "S"(&counter), "d"(1L), "r"(r10), "r"(r8), "r"(r9), "b"(&counter)
       : "rcx", "r11", "memory");
   return result;
 }
@@ -91,7 +90,11 @@ void finish_step(void* context) {
     *reinterpret_cast<int64_t*>(registers[REG_RBX]) = registers[REG_RAX];
     registers[REG_RIP] = at + kResultBytes;
   }
-  if (at != reinterpret_cast<greg_t>(shunt_count_mark) && at != reinterpret_cast<greg_t>(shunt_send_mark)) return;
+  if (at == reinterpret_cast<greg_t>(shunt_send_count)) {
+    ++*reinterpret_cast<uint32_t*>(registers[REG_RBX]);
+    registers[REG_RIP] = at + kCountBytes;
+  }
+  if (at != reinterpret_cast<greg_t>(shunt_count_mark)) return;
   *reinterpret_cast<uint32_t*>(registers[REG_RBX]) = static_cast<uint32_t>(registers[REG_RDX]);
   registers[REG_RIP] = at + kMarkBytes;
 }

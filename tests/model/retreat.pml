@@ -30,7 +30,11 @@ bool killed, eof;
 // --- the channel, X->Y
 byte stage, kernel_total, tail, head, bells_rung;
 bool unrung = true;                 // the data arm (see sleep.pml)
-bool passed, frozen;                // frozen: ask == frozen
+bool passed, frozen;                // frozen: ask == frozen, or what follows it
+bool allowed;                       // ask == put_back
+#ifdef DEATH
+bool dies = true;                   // a member of X's family is killed with a bell counted and not sent
+#endif
 bool taken_over;                    // ask == kTakenOver: Y delivers the rest of the ring by itself
 byte writing;
 bool writing_buffered;              // X's store of `writing` = 1 is still in its store buffer
@@ -72,7 +76,15 @@ inline send_bell(fits) {
 #endif
      d_step { flush_writing; bells_rung++ };
      assert(!left);                                          // it would be read as data
+#ifdef DEATH
+     if
+     :: d_step { dies -> dies = false }
+     :: kernel!BELL
+     fi;
+     fits = true
+#else
      kernel!BELL; fits = true
+#endif
   :: else
   fi
 }
@@ -129,7 +141,11 @@ active proctype x_writer() LIVES {
   :: sent < BYTES ->
      lock();
      if
+#ifdef MUTANT_PUT_BACK_AT_ONCE
      :: frozen && out_flow != AGAIN ->
+#else
+     :: frozen && allowed && out_flow != AGAIN ->
+#endif
 #ifdef MUTANT_NEW_DATA_FIRST
         if
         :: ROOM -> sent++; kernel!sent
@@ -203,6 +219,7 @@ active proctype x_writer() LIVES {
 #endif
      if
      :: was_frozen && out_flow != AGAIN ->
+        allowed;                                             // it looks again by itself
         lock();
         put_back();
         unlock()
@@ -274,20 +291,23 @@ active proctype y() {
   writing == 0 || eof;
 #endif
   freeze_seen = true;
+  pass();
+  do
+  :: in_flow == RING && SOME -> kernel?v; assert(v == BELL); taken++   // X is silent: whatever lies there
+  :: in_flow == KERNEL || NONE ->
+#ifndef DEATH
+     assert(in_flow == KERNEL || taken == bells_rung || killed);  // what was counted has arrived
+#endif
+     break
+  od;
+  left = true;
+  allowed = true;
 #ifndef MUTANT_ASK_AFTER_LAST_BELL
   y_again = true;
 #ifndef MUTANT_NO_LAST_BELL
   y_bells++;
 #endif
 #endif
-  pass();
-  do
-  :: in_flow == RING && taken < bells_rung && SOME -> kernel?v; assert(v == BELL); taken++
-  :: in_flow == KERNEL || taken == bells_rung || (NONE && taken < bells_rung) ->
-     assert(in_flow == KERNEL || taken == bells_rung || killed);  // what was counted has arrived
-     break
-  od;
-  left = true;
 #ifdef TAKE_OVER
   if
   :: stage == RING ->                                        // X does not act: a relay, or our family, takes over
