@@ -210,7 +210,10 @@ bool SetWait::visit(Registration& r) {
   const uint32_t bits = due(r, now);
   r.looked = now;
   if (bits == 0) return rotate(set_, r), false;
-  if (!may_fire(r)) return switch_to_native(r), cool(set_, r), true;
+  if (!may_fire(r)) {
+    if (spent(r)) switch_to_native(r);
+    return rotate(set_, r), true;
+  }
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
   r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;

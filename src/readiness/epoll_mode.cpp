@@ -38,7 +38,8 @@ template <typename Action>
 bool once_in_family(Registration& r, Action action) {
   if (!in_family(r)) return action();
   Locked lock(r.family->lock);
-  if (r.family->spent == r.request || !action()) return false;
+  const bool outdated = is_later(r.family->latest, r.request);
+  if (r.family->spent == r.request || outdated || !action()) return false;
   r.family->spent = r.request;
   return true;
 }
@@ -85,7 +86,9 @@ void follow_family(Registration& r) {
 
 void give_back_for_family(Registration& r) {
   follow_family(r);
-  if (!in_family(r) || spent(r) || r.connection->side->in_flow.load(std::memory_order_relaxed) != Flow::kernel_again) return;
+  const Side& side = *r.connection->side;
+  if (!in_family(r) || spent(r)) return;
+  if (side.in_flow.load(std::memory_order_relaxed) != Flow::kernel_again || side.left_end.load(std::memory_order_relaxed) != 0) return;
   r.mode.store(Mode::tagged, std::memory_order_relaxed);
   r.set->tagged.fetch_add(1, std::memory_order_relaxed);
   switch_to_native(r);
@@ -93,6 +96,9 @@ void give_back_for_family(Registration& r) {
 
 bool may_fire(Registration& r) {
   if (!(r.events & EPOLLONESHOT)) return true;
+  const uint64_t looked_for = r.request;
+  follow_family(r);
+  if (r.request != looked_for) return false;
   return r.spent_here = once_in_family(r, [] { return true; });
 }
 

@@ -173,7 +173,7 @@ inline bool ended_in_kernel(const Registration& registration) {
 // A process of the family has done what switch_to_native() does, or has told its program of a one-shot event.
 bool spent(const Registration& registration);
 inline bool spent_elsewhere(const Registration& registration) { return spent(registration) && !registration.spent_here; }
-// False: not from memory, it is spent.
+// False: not from memory, it is spent or there is a later one.
 bool may_fire(Registration& registration);
 // After a request of the program's. / Takes over one that another process has made since.
 void note_request_in_family(Registration& registration);

@@ -396,7 +396,7 @@ BEHAVIOUR{.name = "a_handler_reads_while_the_connection_leaves_the_ring",
           .leaves_ring = true};
 
 // Two threads sleep, and one byte wakes both: the one that does not get it must not miss the signal that arrives while it goes back to sleep.
-constexpr int kVainRounds = 200;
+constexpr int kVainRounds = 100;
 
 // In the manner `way`; true: the byte was there, and was taken.
 bool wait_for_a_byte(int way, int set, int fd) {
