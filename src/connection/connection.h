@@ -31,7 +31,6 @@ struct Connection {
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
-  uint64_t copies_to;         // position in the outgoing ring of the copy under way, or the last; of this process
   Tally tally;
   History data_history, space_history;
   uint64_t written_at_wait;   // tail of the outgoing ring when a thread last waited for data; a hint

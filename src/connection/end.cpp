@@ -80,12 +80,6 @@ void break_connection(Connection& c, int fd) {
   sys::raw(SYS_shutdown, fd, SHUT_RDWR);  // wakes everybody at both ends who sleeps on it
 }
 
-void cannot_go_on() {
-  log_line(LogLevel::error, "a child, made by a signal handler, returned into a write after the stream had left its place: ended");
-  sys::raw(SYS_kill, sys::process_id(), SIGKILL);
-  __builtin_unreachable();
-}
-
 void count_upgrade(Connection& c) {
   if (!c.side->upgraded.exchange(true)) count(totals.upgraded);
 }
