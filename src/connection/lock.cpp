@@ -65,7 +65,7 @@ FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
     uint32_t seen = word_.load(std::memory_order_relaxed);
     const uint32_t owner = seen & kOwner;
     // Everybody else waits as for any owner.
-    if ((seen & kSuspended) && (owner == me || duties.inherited)) {
+    if ((seen & kSuspended) && (owner == me || duties.inherited || duties.born_inside)) {
       if (owner != me && is_dead(owner)) {
         if (word_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) return Held::taken;
       } else if (lock_guest(me)) {
