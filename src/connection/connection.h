@@ -33,7 +33,6 @@ struct Connection {
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say
   std::atomic<bool> lends_ids;        // relayed, and the kernel names us as the peer: another program must not get the bytes
   ucred peer_before;                  // relayed: whom the kernel named before
-  uint64_t copies_to;         // position in the outgoing ring of the copy under way, or the last; of this process
   Tally tally;
   History data_history, space_history;
   uint64_t written_at_wait;   // tail of the outgoing ring when a thread last waited for data; a hint

@@ -1,6 +1,5 @@
 // How a stream ends: the kernel announces it, the rings decide what it means. Callers hold what flow.h says.
 #include <cerrno>
-#include <csignal>
 #include <linux/sockios.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -79,12 +78,6 @@ void break_connection(Connection& c, int fd) {
   if (side.demoted.load(memory_order_relaxed) == Reason::none) note_demotion(c, Reason::broken);
   log_line(LogLevel::error, "descriptor %d: the peer wrote impossible values into shared memory; the connection was reset", fd);
   sys::raw(SYS_shutdown, fd, SHUT_RDWR);  // wakes everybody at both ends who sleeps on it
-}
-
-void cannot_go_on() {
-  log_line(LogLevel::error, "a child, made by a signal handler, returned into a write after the stream had left its place: ended");
-  sys::raw(SYS_kill, sys::process_id(), SIGKILL);
-  __builtin_unreachable();
 }
 
 void count_upgrade(Connection& c) {

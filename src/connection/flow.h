@@ -2,7 +2,6 @@
 // Functions say which lock the caller holds. "nested" callers (a signal handler inside its own thread's critical section) must not advance fences.
 #pragma once
 
-#include "base/platform.h"
 #include "connection/connection.h"
 
 namespace shunt {
@@ -96,9 +95,6 @@ long end_of_stream(Connection& connection, int fd, bool nested);
 // Impossible values from the peer: both flows are broken, the kernel socket is shut down. Any lock or none.
 void break_connection(Connection& connection, int fd);
 
-// In a child that returns into a call of its parent's: the stream has gone on in a way that the rest of the call cannot follow. Ends the child.
-[[noreturn]] void cannot_go_on();
-
 void count_upgrade(Connection& connection);
 void note_demotion(Connection& connection, Reason reason);
 
@@ -128,14 +124,7 @@ class Writing : Duty {
     auto& self = static_cast<Writing&>(duty);
     self.out_.writing.store(self.outer_, std::memory_order_release);
   }
-  static void go_on(Duty& duty, Whose whose) {
-    if (whose == Whose::parents) return;
-    auto& self = static_cast<Writing&>(duty);
-    self.out_.writing.store(1, std::memory_order_relaxed);
-    full_barrier();
-    if (self.frozen()) cannot_go_on();
-  }
-  static constexpr Fate kFate{undo, nullptr, go_on};
+  static constexpr Fate kFate{undo};
   Direction& out_;
   uint32_t outer_;  // nonzero in a signal handler inside its own thread's section: that one is not over yet
 };

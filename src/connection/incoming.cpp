@@ -111,15 +111,7 @@ class TakingBells : Duty {
     side_.taking = false;
   }
   static void undo(Duty& duty) { static_cast<TakingBells&>(duty).count(); }
-  // What was taken before the child was made is its parent's to count.
-  static void go_on(Duty& duty, Whose whose) {
-    if (whose == Whose::parents) return;
-    auto& self = static_cast<TakingBells&>(duty);
-    self.before_ = self.side_.bells_taken;
-    self.side_.taking = true;
-    if (self.taken_ != 0) self.taken_ = -EAGAIN;
-  }
-  static constexpr Fate kFate{undo, nullptr, go_on};
+  static constexpr Fate kFate{undo};
   Side& side_;
   uint32_t before_;
   int64_t taken_ = 0;

@@ -2,9 +2,11 @@
 #include "connection/lock.h"
 
 #include <cerrno>
+#include <csignal>
 #include <linux/futex.h>
 
 #include "base/platform.h"
+#include "observe/report.h"
 #include "sys/raw.h"
 
 namespace shunt {
@@ -13,7 +15,7 @@ namespace {
 thread_local uint32_t cached_thread_id = 0;
 thread_local bool caches_thread_id = true;
 constexpr int kSpins = 200;
-constexpr timespec kSlice{0, 20'000'000}, kPause{0, 1'000'000};
+constexpr timespec kSlice{0, 20'000'000};
 
 }  // namespace
 
@@ -62,7 +64,8 @@ FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
   for (int spins = 0;;) {
     uint32_t seen = word_.load(std::memory_order_relaxed);
     const uint32_t owner = seen & kOwner;
-    if (seen & kSuspended) {
+    // Everybody else waits as for any owner.
+    if ((seen & kSuspended) && (owner == me || duties.inherited || duties.born_inside)) {
       if (owner != me && is_dead(owner)) {
         if (word_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) return Held::taken;
       } else if (lock_guest(me)) {
@@ -77,7 +80,7 @@ FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
     }
     if (spins >= kSpins) mine = me | kWaiters;  // others may be waiting too: whoever unlocks after us wakes them
     if (await(word_, seen, kOwner, kWaiters, spins)) continue;
-    uint32_t dead = owner | kWaiters;
+    uint32_t dead = seen | kWaiters;
     if (word_.compare_exchange_strong(dead, me | kWaiters, std::memory_order_acquire)) return Held::taken;
   }
 }
@@ -121,37 +124,37 @@ void Locked::suspend_all(bool (*shared)(const FamilyLock&)) {
   if (!handler_interrupts_a_call()) return;
   duties.forked = true;
   const uint32_t me = thread_id();
-  const auto suspend = [&](FamilyLock& lock, bool& at_fork) {
-    at_fork = lock.owned_by(me);
-    if (at_fork && shared(lock)) lock.suspend();
-  };
   for_each_duty([&](Duty& duty, const void* fate) {
-    if (fate == &kFate) suspend(static_cast<Locked&>(duty).lock_, static_cast<Locked&>(duty).at_fork_);
-    if (fate == &TriedLock::kFate) suspend(static_cast<TriedLock&>(duty).lock_, static_cast<TriedLock&>(duty).at_fork_);
+    FamilyLock* lock = nullptr;
+    if (fate == &kFate) lock = &static_cast<Locked&>(duty).lock_;
+    if (fate == &TriedLock::kFate) lock = &static_cast<TriedLock&>(duty).lock_;
+    if (lock && lock->owned_by(me) && shared(*lock)) lock->suspend();
   });
 }
 
 namespace {
 
-// The child waits for the parent to come out of its section.
-void go_on_with(FamilyLock& lock, bool parents) {
-  if (parents) return lock.resume();
-  while (!lock.mine()) {
-    const FamilyLock::Held held = lock.lock();
-    if (held == FamilyLock::Held::taken) return;
-    lock.leave(held);
-    sys::ppoll(nullptr, 0, &kPause, nullptr);
-  }
+// The section is its parent's, who ends it. The child's copy of it would do the same again, at a place where others have gone on; or it was about to take
+// the lock under its parent's id.
+void cannot_go_on() {
+  log_line(LogLevel::error, "a child, made by a signal handler, returned into the middle of a read or write of its parent: ended");
+  sys::raw(SYS_kill, sys::process_id(), SIGKILL);
 }
 
 }  // namespace
 
 void Locked::go_on(Duty& duty, Whose whose) {
-  if (const auto& self = static_cast<Locked&>(duty); self.at_fork_) go_on_with(self.lock_, whose == Whose::parents);
+  const auto& self = static_cast<Locked&>(duty);
+  if (self.held_ == FamilyLock::Held::nested || !self.owned_) return;
+  if (whose == Whose::childs && !self.lock_.mine()) cannot_go_on();
+  if (whose == Whose::parents && self.lock_.owned_by(thread_id())) self.lock_.resume();
 }
 
 void TriedLock::go_on(Duty& duty, Whose whose) {
-  if (const auto& self = static_cast<TriedLock&>(duty); self.at_fork_) go_on_with(self.lock_, whose == Whose::parents);
+  const auto& self = static_cast<TriedLock&>(duty);
+  if (self.outer_) return;
+  if (whose == Whose::childs && !self.lock_.mine()) cannot_go_on();
+  if (whose == Whose::parents && self.lock_.owned_by(thread_id())) self.lock_.resume();
 }
 
 }  // namespace shunt

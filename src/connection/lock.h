@@ -20,7 +20,8 @@ bool is_dead(uint32_t thread);
 
 class FamilyLock {
  public:
-  // guest: inside a section of another process, or of this thread, whose handler has made a child and runs still. As nested; one guest at a time.
+  // guest: inside a section whose owner's handler has made a child and runs still: this thread's handler, or that child in the handler. As nested; one at
+  // a time.
   enum class Held : uint8_t { taken, nested, guest };
 
   Held lock() {
@@ -49,7 +50,7 @@ class FamilyLock {
   }
   bool owned_by(uint32_t thread) const { return (word_.load(std::memory_order_relaxed) & kOwner) == thread; }
 
-  // Around a handler that makes a child in the middle of this thread's section. From suspend() on others may be guests in it.
+  // Around a handler that makes a child in the middle of this thread's section. From suspend() on the two may be guests in it.
   void suspend() { word_.fetch_or(kSuspended, std::memory_order_relaxed); }
   void resume();
   // A section of this thread is left half way.
@@ -88,8 +89,7 @@ class Locked : Duty {
     if (owned_ && held_ != FamilyLock::Held::nested) lock_.leave(held_);
     owned_ = false;
   }
-  // Before a fork. If a handler makes it: notes which of this thread's sections the child will have a copy of; those that `shared` says others can reach
-  // are suspended.
+  // Before a fork. If a handler makes it, this thread's sections are suspended, where `shared` says that the child can reach them.
   static void suspend_all(bool (*shared)(const FamilyLock&));
 
  private:
@@ -102,7 +102,6 @@ class Locked : Duty {
   FamilyLock& lock_;
   FamilyLock::Held held_;
   bool owned_ = true;
-  bool at_fork_;  // it had the lock then; by suspend_all()
 };
 
 // Only if nobody has it, this thread included.
@@ -129,7 +128,6 @@ class TriedLock : Duty {
   FamilyLock& lock_;
   bool outer_;  // an outer section of this thread has it
   bool taken_ = false;
-  bool at_fork_;  // as Locked's
 };
 
 }  // namespace shunt

@@ -56,34 +56,22 @@ uint32_t bells_owed(const Side& side) { return side.bells_rung.load(memory_order
 // A bell that is counted will be sent, also when a handler leaves in between.
 class OwedBell : Duty {
  public:
-  OwedBell(Connection& connection, int fd) : connection_(connection), fd_(fd) {
+  OwedBell(Connection& connection, int fd) : side_(*connection.side), fd_(fd) {
     begin(kFate);
-    count_and_mark(connection.side->bells_rung, 1, sent_, 0);
+    side_.bells_rung.fetch_add(1, memory_order_relaxed);
     publish_bells(connection);
   }
   ~OwedBell() { done(); }
-  long send() {
-    const long result = send_low_byte_and_count(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, connection_.side->bells_sent);
-    sent_ = 1;
-    return result;
-  }
+  long send() { return send_low_byte_and_count(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, side_.bells_sent); }
 
  private:
   static void undo(Duty& duty) {
     auto& self = static_cast<OwedBell&>(duty);
-    while (bells_owed(*self.connection_.side) > 0) self.send();
+    while (bells_owed(self.side_) > 0) self.send();
   }
-  // The parent sends the one that was counted: the child's is another.
-  static void go_on(Duty& duty, Whose whose) {
-    const auto& self = static_cast<OwedBell&>(duty);
-    if (whose == Whose::parents || self.sent_ != 0) return;
-    self.connection_.side->bells_rung.fetch_add(1);
-    publish_bells(self.connection_);
-  }
-  static constexpr Fate kFate{undo, nullptr, go_on};
-  Connection& connection_;
+  static constexpr Fate kFate{undo};
+  Side& side_;
   int fd_;
-  uint32_t sent_ = 1;  // until it is counted, and when it is sent
 };
 
 bool room_for_a_bell(int fd) { return sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR); }
@@ -362,17 +350,11 @@ uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
   uint64_t done = 0;
   while (done < bytes) {
     const uint64_t position = side.tail.load(memory_order_relaxed);
-    c.copies_to = position;
     const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
     if (chunk == 0) break;
     ring_put(c.out_region, side.out_map.newest, position, from, chunk);
-    // The commit: a dead owner's copy before it never happened. In a child that has returned into it, its parent's came first.
-    if (!commit_cursor(side.tail, position, position + chunk)) continue;
-    uint64_t tail;
-    do {
-      tail = side.tail.load(memory_order_relaxed);
-      c.out->tail.store(tail, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
-    } while (side.tail.load(memory_order_relaxed) != tail);
+    side.tail.store(position + chunk, memory_order_relaxed);  // the commit: a dead owner's copy before it never happened
+    c.out->tail.store(position + chunk, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
     done += chunk;
   }
   return done;
@@ -394,7 +376,7 @@ void publish_late(Connection& c) {
 // What a handler has put off behind a copy comes also when that copy does not.
 class Copying : Duty {
  public:
-  Copying(Connection& connection, uint64_t bytes) : connection_(connection), bytes_(bytes) { begin(kFate); }
+  explicit Copying(Connection& connection) : connection_(connection) { begin(kFate); }
   ~Copying() { done(); }
 
  private:
@@ -403,27 +385,15 @@ class Copying : Duty {
     publish_late(c);
     c.side->copying = 0;
   }
-  // The parent has copied the same bytes to the same place, so the rest of the copy changes nothing, unless the place has been used anew; then it is
-  // found that the tail has moved. See copy_and_publish().
-  static void go_on(Duty& duty, Whose whose) {
-    if (whose == Whose::parents) return;
-    auto& self = static_cast<Copying&>(duty);
-    const Side& side = *self.connection_.side;
-    const bool moved_far = side.tail.load(memory_order_relaxed) - self.connection_.copies_to > class_bytes(self.map_newest_);
-    if (moved_far || side.out_map.newest != self.map_newest_ || side.out_flow.load(memory_order_relaxed) != Flow::ring) cannot_go_on();
-    self.connection_.side->copying = self.bytes_ + 1;
-  }
-  static constexpr Fate kFate{undo, nullptr, go_on};
+  static constexpr Fate kFate{undo};
   Connection& connection_;
-  uint64_t bytes_;
-  uint32_t map_newest_ = connection_.side->out_map.newest;
 };
 
 }  // namespace
 
 uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
   uint64_t done = 0;
-  Copying copying(c, bytes);
+  Copying copying(c);
   do {
     c.side->copying = bytes + 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);

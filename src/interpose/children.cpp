@@ -1,5 +1,6 @@
-// A child with memory and descriptors of its own is born as fork's is. One that runs on its parent's memory while that waits is a vfork child. Whatever
-// else it shares, it would run beside its parent and the library would take one for the other: connections go back to the kernel first.
+// A child with memory and descriptors of its own is born as fork's is. One that runs on its parent's memory while that
+// waits is a vfork child. Whatever else it shares, it would run beside its parent and the library would take one for
+// the other: connections go back to the kernel first.
 #include "interpose/children.h"
 
 #include <linux/sched.h>
@@ -44,7 +45,8 @@ long make_copy(Make make) {
   return child;
 }
 
-// The parent's thread had nothing begun below this call, and its child has left for another program or for good: perhaps in the middle of a call.
+// The parent's thread had nothing begun below this call, and its child has left for another program or for good:
+// perhaps in the middle of a call.
 template <typename Make>
 long make_vfork(Make make) {
   const Duties before = duties;
@@ -75,7 +77,8 @@ void note_pidfd(Flags flags, long child, const int* pidfd) {
 
 // Fork-like children return on a copy of this stack, and nothing but a copy will do.
 bool returns_here(Flags flags, bool own_stack) {
-  return !own_stack && (kind_of(flags) == Child::copy || (flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK));
+  return !own_stack &&
+         (kind_of(flags) == Child::copy || (flags & (CLONE_VM | CLONE_VFORK)) == (CLONE_VM | CLONE_VFORK));
 }
 
 }  // namespace
@@ -87,7 +90,8 @@ long fork_quietly() {
   });
 }
 
-long clone_function(int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls, int* child_tid) {
+long clone_function(int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls,
+                    int* child_tid) {
   const auto bits = static_cast<Flags>(static_cast<uint32_t>(flags));
   const auto make = [&](int (*begin)(void*), void* top, void* its) -> long {
     const int child = next.clone(begin, top, flags, its, parent_tid, tls, child_tid);

@@ -1,5 +1,5 @@
-// Children that are made past fork(), for the wrappers of _Fork, clone and syscall. Any thread, any context, signal handlers too; makes raw calls and calls
-// of the next library, and allocates nothing. Results ≥ 0 or −errno.
+// Children that are made past fork(), for the wrappers of _Fork, clone and syscall. Any thread, any context, signal
+// handlers too; makes raw calls and calls of the next library, and allocates nothing. Results ≥ 0 or −errno.
 #pragma once
 
 namespace shunt::interpose {
@@ -7,7 +7,8 @@ namespace shunt::interpose {
 // _Fork(3).
 long fork_quietly();
 // clone(2) as libc has it.
-long clone_function(int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls, int* child_tid);
+long clone_function(int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls,
+                    int* child_tid);
 
 // By number. kPassOn: the number itself, as it is.
 long fork_by_number();

@@ -12,7 +12,9 @@ SHUNT_WRAPPER(pid_t, _Fork, ()) {
 }
 
 // Variadic: what the flags do not ask for is passed on as it is found.
-SHUNT_WRAPPER(int, clone, (int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls, int* child_tid)) {
+SHUNT_WRAPPER(int, clone,
+              (int (*function)(void*), void* stack, int flags, void* argument, int* parent_tid, void* tls,
+               int* child_tid)) {
   if (!active()) return next.clone(function, stack, flags, argument, parent_tid, tls, child_tid);
   return give<int>(shunt::interpose::clone_function(function, stack, flags, argument, parent_tid, tls, child_tid));
 }

@@ -15,6 +15,7 @@ struct Duties {
   Duty* floor;  // the innermost one of the code that the running handler has interrupted: that goes on when the handler returns
   Duty* inherited;  // in a child made by a handler: from here on outwards they are copies of the parent's
   bool forked;      // a handler has made a child: when it returns, continue_after_fork()
+  bool born_inside;  // a child on a stack of its own, made by a handler: its parent may be waiting for it inside of a call
   bool shared;      // another process runs on this thread's memory, beside it: nobody can tell whose is what
 };
 inline thread_local Duties duties{};
@@ -80,7 +81,11 @@ void continue_after_fork(Duty* floor);
 // A handler runs that has interrupted a call and will be seen to return.
 inline bool handler_interrupts_a_call() { return duties.innermost && duties.innermost == duties.floor && !duties.shared; }
 // For a child that begins with a stack of its own, or cannot know what it is inside of.
-inline void forget_duties() { duties = {}; }
+inline void forget_duties() {
+  const bool inside = duties.innermost != nullptr && !duties.shared;
+  duties = {};
+  duties.born_inside = inside;
+}
 inline void note_inherited_duties() {
   if (duties.shared) return forget_duties();
   duties.inherited = duties.innermost;

@@ -1,5 +1,6 @@
-// Children with memory and descriptors of their own that are made past fork(). What is true of fork's children is true of them, whichever way they were
-// made: each behaviour goes through all ways, one after the other, on one connection that stays on the ring.
+// Children with memory and descriptors of their own that are made past fork(). What is true of fork's children is true
+// of them, whichever way they were made: each behaviour goes through all ways, one after the other, on one connection
+// that stays on the ring.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -67,8 +68,10 @@ void child_writes_parent_reads(int fd) {
     join_any_child(child);
   });
 }
-BEHAVIOUR{.name = "both_at_once_at_the_client", .server = child_writes_parent_reads, .client = child_reads_parent_writes};
-BEHAVIOUR{.name = "both_at_once_at_the_server", .server = child_reads_parent_writes, .client = child_writes_parent_reads};
+BEHAVIOUR{
+    .name = "both_at_once_at_the_client", .server = child_writes_parent_reads, .client = child_reads_parent_writes};
+BEHAVIOUR{
+    .name = "both_at_once_at_the_server", .server = child_reads_parent_writes, .client = child_writes_parent_reads};
 
 void child_leaves_it_alone(int fd) {
   through_all_ways([fd](const ChildWay& way) {
@@ -82,18 +85,15 @@ void answer_one(int fd) {
 }
 BEHAVIOUR{.name = "a_child_that_leaves_it_alone", .server = answer_one, .client = child_leaves_it_alone};
 
-BEHAVIOUR{.name = "a_killed_child",
-          .server = answer_both,
-          .client =
-              [](int fd) {
-                through_all_ways([fd](const ChildWay& way) {
-                  expect_killed(way.make([fd] {
-                    ask_plainly(fd, kRounds);
-                    ::raise(SIGKILL);
-                  }));
-                  ask_plainly(fd, kRounds);
-                });
-              }};
+BEHAVIOUR{.name = "a_killed_child", .server = answer_both, .client = [](int fd) {
+            through_all_ways([fd](const ChildWay& way) {
+              expect_killed(way.make([fd] {
+                ask_plainly(fd, kRounds);
+                ::raise(SIGKILL);
+              }));
+              ask_plainly(fd, kRounds);
+            });
+          }};
 
 BEHAVIOUR{.name = "a_child_that_is_killed_in_a_call",
           .server =

@@ -1,5 +1,5 @@
-// Children that share their parent's memory, its table of descriptors, or both. Where they run beside it, the library cannot tell one from the other: what
-// was on the ring goes back to the kernel first, and nothing of it is lost.
+// Children that share their parent's memory, its table of descriptors, or both. Where they run beside it, the library
+// cannot tell one from the other: what was on the ring goes back to the kernel first, and nothing of it is lost.
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -23,8 +23,8 @@ namespace {
 constexpr int kRounds = 5;
 constexpr uint64_t kBulk = 300'000;
 
-constexpr int kFiles = CLONE_FILES;                       // the numbers are shared, memory is not
-constexpr int kWaited = CLONE_VM | CLONE_VFORK;           // as vfork, on a stack of its own
+constexpr int kFiles = CLONE_FILES;              // the numbers are shared, memory is not
+constexpr int kWaited = CLONE_VM | CLONE_VFORK;  // as vfork, on a stack of its own
 constexpr int kWaitedFiles = kWaited | CLONE_FILES;
 constexpr int kBeside = CLONE_VM;
 constexpr int kBesideFiles = CLONE_VM | CLONE_FILES;
@@ -55,10 +55,16 @@ void answer_turns(int fd) {
   await_peer();
 }
 BEHAVIOUR{.name = "in_turns_waited_for", .server = answer_turns, .client = in_turns<kWaited>};
-BEHAVIOUR{.name = "in_turns_with_shared_numbers", .server = answer_turns, .client = in_turns<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "in_turns_waited_for_with_shared_numbers", .server = answer_turns, .client = in_turns<kWaitedFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "in_turns_on_shared_memory", .server = answer_turns, .client = in_turns<kBeside>, .leaves_ring = true};
-BEHAVIOUR{.name = "in_turns_with_all_shared", .server = in_turns<kBesideFiles>, .client = answer_turns, .leaves_ring = true};
+BEHAVIOUR{
+    .name = "in_turns_with_shared_numbers", .server = answer_turns, .client = in_turns<kFiles>, .leaves_ring = true};
+BEHAVIOUR{.name = "in_turns_waited_for_with_shared_numbers",
+          .server = answer_turns,
+          .client = in_turns<kWaitedFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{
+    .name = "in_turns_on_shared_memory", .server = answer_turns, .client = in_turns<kBeside>, .leaves_ring = true};
+BEHAVIOUR{
+    .name = "in_turns_with_all_shared", .server = in_turns<kBesideFiles>, .client = answer_turns, .leaves_ring = true};
 BEHAVIOUR{.name = "in_turns_with_shared_numbers_by_clone3",
           .server = answer_turns,
           .client =
@@ -83,9 +89,18 @@ void writes_and_thread_reads(int fd) {
   put_plainly(fd, 7, kBulk);
   join_any_child(child);
 }
-BEHAVIOUR{.name = "at_once_with_shared_numbers", .server = writes_and_thread_reads, .client = reads_and_child_writes<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "at_once_on_shared_memory", .server = writes_and_thread_reads, .client = reads_and_child_writes<kBeside>, .leaves_ring = true};
-BEHAVIOUR{.name = "at_once_with_all_shared", .server = reads_and_child_writes<kBesideFiles>, .client = writes_and_thread_reads, .leaves_ring = true};
+BEHAVIOUR{.name = "at_once_with_shared_numbers",
+          .server = writes_and_thread_reads,
+          .client = reads_and_child_writes<kFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "at_once_on_shared_memory",
+          .server = writes_and_thread_reads,
+          .client = reads_and_child_writes<kBeside>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "at_once_with_all_shared",
+          .server = reads_and_child_writes<kBesideFiles>,
+          .client = writes_and_thread_reads,
+          .leaves_ring = true};
 
 // Bytes that lay unread in the ring when the child was made are there for both.
 template <int kFlags>
@@ -102,9 +117,18 @@ void writes_ahead(int fd) {
   await_peer();
 }
 BEHAVIOUR{.name = "unread_bytes_waited_for", .server = writes_ahead, .client = reads_what_lay_there<kWaited>};
-BEHAVIOUR{.name = "unread_bytes_with_shared_numbers", .server = writes_ahead, .client = reads_what_lay_there<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "unread_bytes_on_shared_memory", .server = writes_ahead, .client = reads_what_lay_there<kBeside>, .leaves_ring = true};
-BEHAVIOUR{.name = "unread_bytes_with_all_shared", .server = reads_what_lay_there<kBesideFiles>, .client = writes_ahead, .leaves_ring = true};
+BEHAVIOUR{.name = "unread_bytes_with_shared_numbers",
+          .server = writes_ahead,
+          .client = reads_what_lay_there<kFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "unread_bytes_on_shared_memory",
+          .server = writes_ahead,
+          .client = reads_what_lay_there<kBeside>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "unread_bytes_with_all_shared",
+          .server = reads_what_lay_there<kBesideFiles>,
+          .client = writes_ahead,
+          .leaves_ring = true};
 
 // Numbers of its own: what the child closes and opens is nothing to its parent.
 void gives_the_number_away(int fd) {
@@ -127,7 +151,10 @@ void answer_three(int fd) {
   expect_end_of_stream(fd);
 }
 BEHAVIOUR{.name = "own_numbers_waited_for", .server = answer_three, .client = child_with_own_numbers<kWaited>};
-BEHAVIOUR{.name = "own_numbers_on_shared_memory", .server = answer_three, .client = child_with_own_numbers<kBeside>, .leaves_ring = true};
+BEHAVIOUR{.name = "own_numbers_on_shared_memory",
+          .server = answer_three,
+          .client = child_with_own_numbers<kBeside>,
+          .leaves_ring = true};
 
 // Shared numbers: the child's close is the parent's, and the number means for both what either makes of it.
 template <int kFlags>
@@ -147,9 +174,16 @@ void sees_the_end(int fd) {
   expect_end_of_stream(fd);
   tell_peer();
 }
-BEHAVIOUR{.name = "closed_for_both", .server = sees_the_end, .client = child_closes_for_both<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "closed_for_both_waited_for", .server = sees_the_end, .client = child_closes_for_both<kWaitedFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "closed_for_both_with_all_shared", .server = child_closes_for_both<kBesideFiles>, .client = sees_the_end, .leaves_ring = true};
+BEHAVIOUR{
+    .name = "closed_for_both", .server = sees_the_end, .client = child_closes_for_both<kFiles>, .leaves_ring = true};
+BEHAVIOUR{.name = "closed_for_both_waited_for",
+          .server = sees_the_end,
+          .client = child_closes_for_both<kWaitedFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "closed_for_both_with_all_shared",
+          .server = child_closes_for_both<kBesideFiles>,
+          .client = sees_the_end,
+          .leaves_ring = true};
 
 // Killed in the middle of a call: the parent goes on, and its close ends the stream.
 template <int kFlags>
@@ -185,9 +219,18 @@ void kills_the_child(int fd) {
   tell_peer();
 }
 BEHAVIOUR{.name = "killed_while_waited_for", .server = kills_the_child, .client = child_is_killed<kWaited>};
-BEHAVIOUR{.name = "killed_with_shared_numbers", .server = kills_the_child, .client = child_is_killed<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "killed_on_shared_memory", .server = kills_the_child, .client = child_is_killed<kBeside>, .leaves_ring = true};
-BEHAVIOUR{.name = "killed_with_all_shared", .server = kills_the_child, .client = child_is_killed<kBesideFiles>, .leaves_ring = true};
+BEHAVIOUR{.name = "killed_with_shared_numbers",
+          .server = kills_the_child,
+          .client = child_is_killed<kFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "killed_on_shared_memory",
+          .server = kills_the_child,
+          .client = child_is_killed<kBeside>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "killed_with_all_shared",
+          .server = kills_the_child,
+          .client = child_is_killed<kBesideFiles>,
+          .leaves_ring = true};
 
 // What is connected afterwards works too, in either.
 template <int kFlags>
@@ -217,9 +260,18 @@ void accepts_afterwards(int fd) {
   echo_plainly(fd, kRounds);
 }
 BEHAVIOUR{.name = "connected_later_waited_for", .server = accepts_afterwards, .client = connects_afterwards<kWaited>};
-BEHAVIOUR{.name = "connected_later_with_shared_numbers", .server = accepts_afterwards, .client = connects_afterwards<kFiles>, .leaves_ring = true};
-BEHAVIOUR{.name = "connected_later_on_shared_memory", .server = accepts_afterwards, .client = connects_afterwards<kBeside>, .leaves_ring = true};
-BEHAVIOUR{.name = "connected_later_with_all_shared", .server = accepts_afterwards, .client = connects_afterwards<kBesideFiles>, .leaves_ring = true};
+BEHAVIOUR{.name = "connected_later_with_shared_numbers",
+          .server = accepts_afterwards,
+          .client = connects_afterwards<kFiles>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "connected_later_on_shared_memory",
+          .server = accepts_afterwards,
+          .client = connects_afterwards<kBeside>,
+          .leaves_ring = true};
+BEHAVIOUR{.name = "connected_later_with_all_shared",
+          .server = accepts_afterwards,
+          .client = connects_afterwards<kBesideFiles>,
+          .leaves_ring = true};
 
 // A set that was made before: either may wait on it.
 template <int kFlags>
@@ -240,10 +292,15 @@ void waits_in_a_set(int fd) {
     join_any_child(clone_with(kFlags, serve));
   }
 }
-void asks_six(int fd) { ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1); }
-BEHAVIOUR{.name = "a_set_with_shared_numbers", .server = waits_in_a_set<kFiles>, .client = asks_six, .leaves_ring = true};
+void asks_six(int fd) {
+  ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1), ask_plainly(fd, 1),
+      ask_plainly(fd, 1);
+}
+BEHAVIOUR{
+    .name = "a_set_with_shared_numbers", .server = waits_in_a_set<kFiles>, .client = asks_six, .leaves_ring = true};
 BEHAVIOUR{.name = "a_set_on_shared_memory", .server = waits_in_a_set<kBeside>, .client = asks_six, .leaves_ring = true};
-BEHAVIOUR{.name = "a_set_with_all_shared", .server = waits_in_a_set<kBesideFiles>, .client = asks_six, .leaves_ring = true};
+BEHAVIOUR{
+    .name = "a_set_with_all_shared", .server = waits_in_a_set<kBesideFiles>, .client = asks_six, .leaves_ring = true};
 
 }  // namespace
 }  // namespace shunt::behaviour

@@ -1,5 +1,5 @@
-// Children that are made past fork(): _Fork, clone, and the numbers of syscall(2). A program's fork handlers do not run for them.
-// A body that runs beside a thread, or on its parent's memory, does not allocate.
+// Children that are made past fork(): _Fork, clone, and the numbers of syscall(2). A program's fork handlers do not run
+// for them. A body that runs beside a thread, or on its parent's memory, does not allocate.
 #pragma once
 
 #include <sys/types.h>
@@ -21,7 +21,8 @@ struct ChildWay {
 extern const ChildWay kCopies[];
 extern const size_t kCopyCount;
 
-pid_t clone_with(int flags, const Body& body);  // clone(2), with SIGCHLD; on shared memory `body` must live as long as the child
+pid_t clone_with(int flags,
+                 const Body& body);  // clone(2), with SIGCHLD; on shared memory `body` must live as long as the child
 
 bool can_be_made(const ChildWay& way);  // here
 

@@ -21,9 +21,9 @@ inline pid_t fork_family() {
   before_fork();
   const pid_t child = fork();
   if (child == 0)
-    after_fork_in_child();
+    after_fork_in_child(forget_thread_id());
   else
-    after_fork_in_parent();
+    after_fork_in_parent(Born::yes);
   return child;
 }
 

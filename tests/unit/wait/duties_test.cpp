@@ -12,15 +12,17 @@
 namespace shunt::testing {
 namespace {
 
-std::vector<int> undone;
+std::vector<int> undone, went_on;
 
 class Noted : Duty {
  public:
-  explicit Noted(int number) : number_(number) { begin(undo); }
+  explicit Noted(int number) : number_(number) { begin(kFate); }
   ~Noted() { done(); }
 
  private:
   static void undo(Duty& duty) { undone.push_back(static_cast<Noted&>(duty).number_); }
+  static void go_on(Duty& duty, Whose whose) { went_on.push_back(static_cast<Noted&>(duty).number_ * (whose == Whose::childs ? -1 : 1)); }
+  static constexpr Fate kFate{undo, nullptr, go_on};
   int number_;
 };
 
@@ -54,6 +56,38 @@ TEST(Duties, AHandlerThatJumpsEndsWhatItInterrupted) {
     handler.left();
   }
   EXPECT_EQ(undone, (std::vector<int>{2, 1}));
+}
+
+TEST(Duties, AHandlersChildGoesOnWithItsParentsCallsFromTheOutermostInwards) {
+  went_on.clear();
+  Noted one(1);
+  Noted two(2);
+  {
+    HandlerScope handler;
+    EXPECT_TRUE(handler_interrupts_a_call());
+    duties.forked = true;
+    handler.returns();  // as in the parent
+    duties.forked = true;
+    note_inherited_duties();
+    handler.returns();  // as in the child
+  }
+  EXPECT_EQ(went_on, (std::vector<int>{1, 2, -1, -2}));
+  EXPECT_FALSE(duties.forked);
+  EXPECT_EQ(duties.inherited, nullptr);
+}
+
+TEST(Duties, AHandlersChildThatJumpsUndoesItsOwnAlone) {
+  undone.clear();
+  alignas(Noted) unsigned char frames[2][sizeof(Noted)];
+  new (frames[0]) Noted(1);
+  {
+    HandlerScope handler;
+    note_inherited_duties();
+    new (frames[1]) Noted(2);
+    handler.left();
+  }
+  EXPECT_EQ(undone, (std::vector<int>{2}));
+  EXPECT_EQ(duties.inherited, nullptr);
 }
 
 // The second handler jumps back into the first: what that one has interrupted goes on.
