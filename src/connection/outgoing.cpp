@@ -94,7 +94,7 @@ void complete_up_fence(Connection& c) {
   c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
   c.side->out_flow.store(Flow::ring, memory_order_relaxed);
   before_what_follows();
-  c.side->fence = Fence::whole;
+  c.side->begun = Begun::nothing;
 }
 
 void place_up_fence(Connection& c, int fd) {
@@ -102,7 +102,7 @@ void place_up_fence(Connection& c, int fd) {
   Writing writing(*c.out);
   if (writing.frozen()) return;
   c.side->tight_buffer = send_buffer(fd) < kRoomyBuffer;
-  c.side->fence = Fence::rising;
+  c.side->begun = Begun::up_fence;
   before_what_follows();
   complete_up_fence(c);
 }
@@ -212,7 +212,7 @@ bool complete_down_fence(Connection& c, int fd) {
     note_demotion(c, Reason::peer_asked);
   }
   before_what_follows();
-  side.fence = Fence::whole;
+  side.begun = Begun::nothing;
   return true;
 }
 
@@ -230,27 +230,26 @@ void repeat_bell(Connection& c, int fd, bool frozen) {
 
 // A process was killed with the write lock held, in the middle of something.
 bool is_torn(const Connection& c) {
-  const Side& side = *c.side;
-  return side.fence != Fence::whole || side.sending || bells_owed(side) != 0 || c.out->writing.load(memory_order_relaxed) != 0;
+  return c.side->begun != Begun::nothing || c.out->writing.load(memory_order_relaxed) != 0;
 }
 
 // Goes on with it. False: the down-fence has to wait.
-bool mend(Connection& c, int fd) {
+[[gnu::noinline, gnu::cold]] bool mend(Connection& c, int fd) {
   sys::SignalsBlocked alone;
   Side& side = *c.side;
   Writing writing(*c.out);
-  if (side.sending) {
+  if (side.begun == Begun::sending) {
     // Nobody knows how much was sent, so there is no place for a fence: the kernel's for good.
     if (side.out_flow.load(memory_order_relaxed) == Flow::kernel) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
     before_what_follows();
-    side.sending = false;
+    side.begun = Begun::nothing;
     note_demotion(c, Reason::call_left);
   }
   // What was committed is published.
   const uint64_t tail = side.tail.load(memory_order_relaxed);
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) c.out->tail.store(tail, memory_order_release);
-  if (side.fence == Fence::rising) complete_up_fence(c);
-  if (side.fence == Fence::falling && !complete_down_fence(c, fd)) return false;
+  if (side.begun == Begun::up_fence) complete_up_fence(c);
+  if (side.begun == Begun::down_fence && !complete_down_fence(c, fd)) return false;
   repeat_bell(c, fd, writing.frozen());
   return true;
 }
@@ -317,7 +316,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   side.fence_has_bell = last_bell;
   side.fence_bell = side.bells_rung.load(memory_order_relaxed) + last_bell;
   before_what_follows();
-  side.fence = Fence::falling;
+  side.begun = Begun::down_fence;
   before_what_follows();
   c.out->demote_at.store(side.tail.load(memory_order_relaxed), memory_order_relaxed);
   c.out->bells_final.store(side.fence_bell, memory_order_relaxed);
@@ -326,7 +325,7 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
   if (last_bell) send_bell(c, fd);
   before_what_follows();
-  side.fence = Fence::whole;
+  side.begun = Begun::nothing;
   note_demotion(c, reason);
   return true;
 }

@@ -118,16 +118,16 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
     const bool on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
     if (on_ring && (lock.nested() || !settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
   }
-  if (!settled && side.fence != Fence::whole) return -EAGAIN;
+  if (!settled && side.begun != Begun::nothing) return -EAGAIN;
   switch (side.out_flow.load(memory_order_relaxed)) {
     case Flow::kernel: {
       sys::SignalsBlocked alone;  // sent and counted
-      side.sending = true;
+      side.begun = Begun::sending;
       before_what_follows();
       const long sent = write_kernel(fd, request, request.flags, Sleep::never);
       if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
       before_what_follows();
-      side.sending = false;
+      side.begun = Begun::nothing;
       return sent;
     }
     case Flow::ring: {

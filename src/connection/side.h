@@ -20,8 +20,13 @@ enum class Flow : uint8_t {
   broken,        // the peer wrote impossible values
 };
 
-// A fence of the outgoing direction takes several steps. Whoever gets the write lock after a process that was killed between them goes on with it.
-enum class Fence : uint8_t { whole, rising, falling };
+// What of the outgoing direction takes several steps. Whoever gets the write lock after a process that was killed between them goes on with it.
+enum class Begun : uint8_t {
+  nothing,
+  up_fence,
+  down_fence,
+  sending,  // into the kernel before the fence: kernel_sent may be too small
+};
 
 inline bool is_frozen(Ask ask) { return ask == Ask::frozen || ask == Ask::put_back || ask == Ask::taken_over; }
 
@@ -29,13 +34,11 @@ struct alignas(64) Side {
   // --- reader
   FamilyLock read_lock;
   std::atomic<Flow> in_flow;              // atomic: looked at without the lock
+  bool taking;                            // bells are being taken: bells_taken may be too small
   std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
   std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
   RingMap in_map;                         // how positions ≥ head map, as far as the peer's announcements were checked
   std::atomic<uint32_t> bells_taken;      // number of the last one. atomic: a sleeper looks at it before it has the lock
-  bool taking;                            // bells are being taken: bells_taken may be too small
-  uint32_t last_bells;                    // 1 + those before the data behind the down-fence, once found: with bells_final (last_bell) they are ours
-  uint32_t last_bell;
   uint32_t data_arm_sequence;
   std::atomic<uint64_t> kernel_received;  // atomic: bytes read from the kernel before the ring
   std::atomic<uint32_t> kernel_readers;   // atomic: threads inside a kernel read that began before the channel
@@ -44,29 +47,29 @@ struct alignas(64) Side {
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
   bool leaving;                           // a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take
   std::atomic<uint32_t> leaver;           // atomic: the thread that retreats; 0: none does
-  uint64_t leaving_from, leaving_to;      // what the retreat will have left in the ring; to be found by who finishes it for a process that was killed
   // What a retreat left in the ring and the peer has not put back, for this family to read there.
   std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
   uint64_t left_kernel;                   // bytes in the kernel that come first
   bool left_taken;                        // the peer puts nothing back any more
   bool end_reported;                      // the ECONNRESET of this stream was given out
   bool received_in_doubt;                 // a kernel read was left half way, or is under way: kernel_received may be too small
-  uint32_t upgraded_by;                   // process that was the only one when the channel came: old readers are its threads
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
+  // For whoever goes on for a process that was killed.
+  uint32_t upgraded_by;                   // process that was the only one when the channel came: old readers are its threads
+  uint64_t leaving_from, leaving_to;      // what a retreat will have left in the ring
+  uint32_t last_bells;                    // 1 + those before the data behind the down-fence, once found: with bells_final (last_bell) they are ours
+  uint32_t last_bell;
 
   // --- writer
   alignas(64) FamilyLock write_lock;
   std::atomic<Flow> out_flow;             // atomic: looked at without the lock
+  Begun begun;                            // and not complete
+  bool fence_has_bell;                    // the down-fence begun has a last bell
   std::atomic<uint64_t> tail;             // ring bytes published
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
   uint32_t class_announced;               // the channel says so much of out_map
   std::atomic<uint32_t> bells_rung;       // one fetch_add per bell: a handler on this thread may ring in between
-  std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
-  Fence fence;                            // begun and not complete
-  bool fence_has_bell;                    // while falling: with a last bell
-  uint32_t fence_bell;                    // its number
-  bool sending;                           // into the kernel before the fence: kernel_sent may be too small
   std::atomic<uint32_t> rung_for_data, rung_for_space;  // atomic: the arm words last answered with a bell
   uint32_t space_arm_sequence;
   std::atomic<bool> bell_arrived;         // atomic: the kernel has taken a bell while the peer was there
@@ -80,6 +83,8 @@ struct alignas(64) Side {
   std::atomic<bool> relay_delivered;      // atomic: the relay has brought what there is, or what finds room
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
+  std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
+  uint32_t fence_bell;                    // number of the last bell of the down-fence begun
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
 
   // A signal handler may write while its own thread copies into the ring, and so may a child that it makes: their bytes wait here, behind the copy.

@@ -1,4 +1,5 @@
-// kill -9 of one member of a family at any place inside a call: the others, and the peer, go on with no byte lost, doubled or invented, to the end of the stream.
+// kill -9 of one member of a family at any place inside a call: the others, and the peer, go on with no byte lost,
+// doubled or invented, to the end of the stream.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -26,15 +27,16 @@ std::string like_bells(size_t bytes) {
 // A thread that reads one end until it has ended, asleep in a call whenever nothing is there.
 class Listener {
  public:
-  explicit Listener(int fd) : thread_([this, fd] {
-    id_ = gettid();
-    char data[4000];
-    for (long got; (got = read_from(fd, data, sizeof data)) != 0;) {
-      if (got < 0) return void(error_ = got);
-      const std::lock_guard lock(mutex_);
-      heard_.append(data, static_cast<size_t>(got));
-    }
-  }) {}
+  explicit Listener(int fd)
+      : thread_([this, fd] {
+          id_ = gettid();
+          char data[4000];
+          for (long got; (got = read_from(fd, data, sizeof data)) != 0;) {
+            if (got < 0) return void(error_ = got);
+            const std::lock_guard lock(mutex_);
+            heard_.append(data, static_cast<size_t>(got));
+          }
+        }) {}
   ~Listener() {
     if (thread_.joinable()) thread_.join();
   }
@@ -83,15 +85,15 @@ struct World {
 struct Scene {
   const char* name;
   void (*prepare)(World&);
-  void (*call)(World&);              // in which the victim dies
-  std::string before = "";           // what the peer has yet to hear from the time before
-  std::string said = "";             // what the victim may have said to the peer: all of it or nothing
-  std::string waits = "";            // what lies unread for the family
-  bool takes = false;                // the victim may have taken that: all of it or nothing
-  bool may_double = false;           // what the victim was putting back: a documented limit
+  void (*call)(World&);     // in which the victim dies
+  std::string before = "";  // what the peer has yet to hear from the time before
+  std::string said = "";    // what the victim may have said to the peer: all of it or nothing
+  std::string waits = "";   // what lies unread for the family
+  bool takes = false;       // the victim may have taken that: all of it or nothing
+  bool may_double = false;  // what the victim was putting back: a documented limit
   bool upgraded = true;
-  bool peer_listens = true;          // asleep in a read when it happens
-  bool family_leaves_ring = true;    // afterwards, else the peer does
+  bool peer_listens = true;        // asleep in a read when it happens
+  bool family_leaves_ring = true;  // afterwards, else the peer does
 };
 
 void PrintTo(const Scene& scene, std::ostream* out) { *out << scene.name; }
@@ -119,7 +121,8 @@ void go_on(World& world, const Scene& scene, Listener& peer_hears) {
   EXPECT_EQ(in, (scene.takes && in == peer ? "" : scene.waits) + peer);
 }
 
-// The channel exists, and no fence is placed; the family's bytes lie unread in the kernel, and the peer's behind the offer.
+// The channel exists, and no fence is placed; the family's bytes lie unread in the kernel, and the peer's behind the
+// offer.
 void attach_only(World& w, const std::string& unread, const std::string& behind_the_offer) {
   behaviour = {};
   behaviour.writes_before_offer = 0;
@@ -160,7 +163,10 @@ const std::string kMuch(1500, 'v');
 
 const Scene kScenes[] = {
     {.name = "writes", .prepare = [](World&) {}, .call = [](World& w) { say(w.mine(), "victim"); }, .said = "victim"},
-    {.name = "writes_and_lets_the_ring_grow", .prepare = [](World&) {}, .call = [](World& w) { say(w.mine(), kMuch); }, .said = kMuch},
+    {.name = "writes_and_lets_the_ring_grow",
+     .prepare = [](World&) {},
+     .call = [](World& w) { say(w.mine(), kMuch); },
+     .said = kMuch},
     {.name = "writes_before_the_fence",
      .prepare = [](World& w) { attach_only(w, "unread", ""); },
      .call = [](World& w) { say(w.mine(), "victim"); },
@@ -276,7 +282,8 @@ TEST(KilledFamilyMember, LeavesAHeadThatTheNextReaderPublishes) {
       pin->side->head = pin->in->tail.load();  // all of it was taken
     }
     std::string data(block.size(), ' ');
-    for (size_t got = 0; got < block.size();) got += static_cast<size_t>(read_from(world.mine(), data.data() + got, block.size() - got));
+    for (size_t got = 0; got < block.size();)
+      got += static_cast<size_t>(read_from(world.mine(), data.data() + got, block.size() - got));
     EXPECT_TRUE(data == block);
     writer.join();
   });

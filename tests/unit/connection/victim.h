@@ -1,5 +1,6 @@
-// A member of a family that is killed in the middle of a call: a forked child, run instruction by instruction under ptrace, and killed where the memory that it
-// shares has just changed, or a system call on the socket has just been made. Between two such places nothing can tell where it died.
+// A member of a family that is killed in the middle of a call: a forked child, run instruction by instruction under
+// ptrace, and killed where the memory that it shares has just changed, or a system call on the socket has just been
+// made. Between two such places nothing can tell where it died.
 #pragma once
 
 #include <gtest/gtest.h>
