@@ -33,7 +33,7 @@ class Duty {
   Duty& operator=(const Duty&) = delete;
 
  protected:
-  // What becomes of it. The last two are about a handler that made a child in the middle of the call (decision 0016): what is counted in memory that the
+  // What becomes of it. The last two are about a handler that made a child in the middle of the call (decision 0017): what is counted in memory that the
   // family shares has been counted once, for the parent.
   enum class Whose : uint8_t { parents, childs };
   struct Fate {
