@@ -94,7 +94,7 @@ void allow_put_back(const Connection& c) {
 bool leave_incoming(Connection& c, int fd, Unread& unread) {
   Side& side = *c.side;
   Locked lock(side.read_lock);
-  if (lock.nested()) return true;
+  if (lock.nested()) return allow_put_back(c), true;
   fd = open_fd(c, fd);
   advance_incoming(c, fd);
   const Flow flow = side.in_flow.load(memory_order_relaxed);

@@ -19,15 +19,16 @@ using std::memory_order_relaxed;
 namespace {
 
 constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
+constexpr long kTimedOut = -ETIME;     // the kernel's own call gave EAGAIN
 
 // Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
-long read_candidate(Connection& c, int fd, const ReceiveRequest& request) {
+long read_candidate(Connection& c, int fd, const ReceiveRequest& request, Sleep sleep) {
   const bool peek = request.flags & MSG_PEEK;
   long got;
   {
     KernelCall call(c, fd, KernelCall::Kind::read);
     if (!call) return kTryAgain;
-    got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::allowed);
+    got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, sleep);
     Locked lock(c.side->read_lock);
     if (got > 0 && !peek) {
       const long data = account_kernel_bytes(c, got, request.to);
@@ -167,7 +168,7 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   return got > 0 ? static_cast<long>(got) : kTryAgain;
 }
 
-long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel) {
+long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel, Sleep sleep) {
   Side& side = *c.side;
   {
     Locked lock(side.read_lock);
@@ -193,7 +194,9 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         return lock.nested() ? -EAGAIN : read_left(c, fd, request);
     }
   }
-  const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, putback_pending(c) ? Sleep::never : Sleep::allowed);
+  if (putback_pending(c)) sleep = Sleep::never;
+  const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, sleep);
+  if (got == -EAGAIN && sleep == Sleep::allowed) return kTimedOut;
   if (got != 0 && got != -ECONNRESET) return got;
   if (finish_retreat(c, fd)) return kTryAgain;
   Locked lock(side.read_lock);
@@ -240,14 +243,18 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
   const int flags = request.flags;
   BlockingWait waiting(side.receive_timeout_ns.load(memory_order_relaxed));
   const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
+  const int number = fd;
   long done = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
-    fd = open_fd(c, fd);
+    fd = open_fd(c, number);
+    // It was closed under this call. Whoever did that counts on the call's being inside: a signal that he sends ends it.
+    if (fd != number) waiting.note_sleep();
+    const Sleep sleep = waiting.slept() ? Sleep::never : Sleep::allowed;
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
     if (!candidate && side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
     if (!candidate) keep_up(c, fd);
-    long got = candidate ? read_candidate(c, fd, request) : read_channel(c, fd, request, ask_kernel);
+    long got = candidate ? read_candidate(c, fd, request, sleep) : read_channel(c, fd, request, ask_kernel, sleep);
     if (got == kTryAgain) {
       if (candidate) waiting.note_sleep();
       continue;
@@ -278,11 +285,13 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
     if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
-    if (got == -EAGAIN && !nonblocking && !candidate &&
-        (side.in_flow.load(memory_order_relaxed) != Flow::kernel_again || putback_pending(c) || side.left_end.load(memory_order_relaxed) != 0)) {
-      got = waiting.for_data(c, fd);
+    if (got == -EAGAIN && !nonblocking && (!candidate || sleep == Sleep::never)) {
+      const bool kernels = candidate || (side.in_flow.load(memory_order_relaxed) == Flow::kernel_again && !putback_pending(c) &&
+                                         side.left_end.load(memory_order_relaxed) == 0);
+      got = kernels ? waiting.for_kernel(fd, POLLIN) : waiting.for_data(c, fd);
       if (got == 0) continue;
     }
+    if (got == kTimedOut) got = -EAGAIN;
     return done > 0 ? done : got;
   }
 }

@@ -24,7 +24,7 @@ constexpr long kPassOn = -ENOSYS;  // the kernel's for good: make the kernel's o
 constexpr uint64_t kWholeBytes = 32768;
 
 // Before the channel: the kernel's own call, counted, or the one that carries the offer.
-long write_candidate(Connection& c, int fd, const SendRequest& request) {
+long write_candidate(Connection& c, int fd, const SendRequest& request, Sleep sleep) {
   Side& side = *c.side;
   if (!request.message && !(request.flags & MSG_OOB) && offer_is_due(c, request.bytes)) {
     const long sent = offer(c, fd, request);
@@ -32,7 +32,7 @@ long write_candidate(Connection& c, int fd, const SendRequest& request) {
   }
   const KernelCall call(c, fd, KernelCall::Kind::write);
   if (!call) return kTryAgain;
-  const long sent = write_kernel(fd, request, request.flags, Sleep::allowed);
+  const long sent = write_kernel(fd, request, request.flags, sleep);
   if (sent > 0) {
     side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
     ++side.writes;
@@ -142,8 +142,8 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
   return kPassOn;
 }
 
-long write_again(Connection& c, int fd, const SendRequest& request) {
-  const long sent = write_kernel(fd, request, request.flags, Sleep::allowed);
+long write_again(Connection& c, int fd, const SendRequest& request, Sleep sleep) {
+  const long sent = write_kernel(fd, request, request.flags, sleep);
   if (sent > 0) c.side->sent_after.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
   return sent;
 }
@@ -154,15 +154,18 @@ long send(Connection& c, int fd, SendRequest request) {
   Side& side = *c.side;
   const bool nonblocking = (request.flags & MSG_DONTWAIT) || side.nonblocking.load(memory_order_relaxed);
   BlockingWait waiting(side.send_timeout_ns.load(memory_order_relaxed));
+  const int number = fd;
   long done = 0;
   for (;;) {
-    fd = open_fd(c, fd);
+    fd = open_fd(c, number);
+    if (fd != number) waiting.note_sleep();  // as in receive()
+    const Sleep sleep = waiting.slept() ? Sleep::never : Sleep::allowed;
     bool kernels_own = !has_channel(c);
-    long sent = kernels_own ? write_candidate(c, fd, request) : write_channel(c, fd, request);
+    long sent = kernels_own ? write_candidate(c, fd, request, sleep) : write_channel(c, fd, request);
     const bool passed_on = sent == kPassOn;
     if (passed_on) {
       kernels_own = true;
-      sent = write_again(c, fd, request);
+      sent = write_again(c, fd, request, sleep);
     }
     if (sent == kTryAgain) {
       if (kernels_own) waiting.note_sleep();
@@ -176,11 +179,11 @@ long send(Connection& c, int fd, SendRequest request) {
       request.flags |= MSG_NOSIGNAL;
       request.message = nullptr;
       // The kernel's own call is complete as it is, unless it only carried the offer.
-      if (request.bytes == 0 || (kernels_own && (passed_on || !has_channel(c)))) return done;
+      if (request.bytes == 0 || (kernels_own && sleep == Sleep::allowed && (passed_on || !has_channel(c)))) return done;
       continue;
     }
-    if (sent == -EAGAIN && !nonblocking && !kernels_own) {
-      sent = waiting.for_space(c, fd);
+    if (sent == -EAGAIN && !nonblocking && (!kernels_own || sleep == Sleep::never)) {
+      sent = kernels_own ? waiting.for_kernel(fd, POLLOUT) : waiting.for_space(c, fd);
       if (sent == 0) continue;
     }
     return done > 0 ? done : sent;

@@ -135,6 +135,22 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
   if (armed == Armed::slices) length = min_of(kShortestSlice << min_of<uint32_t>(idle_wakes_++ / 2, 10), kLongestSlice);
   // Our own end shut down by another thread: poll has no event for that, so a writer looks again by itself.
   else if (events == POLLOUT) length = kWriterSlice;
+  // On the ring data and space are both announced by a bell, that is by readability. In a slice the socket may be readable all the time.
+  short wanted = POLLIN | POLLRDHUP;
+  if (armed == Armed::slices) wanted = 0;
+  if (putback_pending(c)) wanted = POLLOUT;
+  if (events == POLLOUT && c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) wanted = POLLOUT;
+  return sleep_in_kernel(fd, wanted, length);
+}
+
+long BlockingWait::for_kernel(int fd, short events) {
+  if (watch_.interrupted()) return -EINTR;
+  if (timed_out()) return -EAGAIN;
+  if (events == POLLOUT) return sleep_in_kernel(fd, POLLOUT, kWriterSlice);
+  return sleep_in_kernel(fd, POLLIN | POLLRDHUP, 0);
+}
+
+long BlockingWait::sleep_in_kernel(int fd, short wanted, uint64_t length) {
   if (timeout_ns_ != 0) {
     const uint64_t now = monotonic_ns();
     const uint64_t left = deadline_ns_ > now ? deadline_ns_ - now : 0;
@@ -142,11 +158,6 @@ long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed)
     if (length == 0 || left < length) length = left;
   }
   const timespec timeout{static_cast<time_t>(length / kSecond), static_cast<long>(length % kSecond)};
-  // On the ring data and space are both announced by a bell, that is by readability. In a slice the socket may be readable all the time.
-  short wanted = POLLIN | POLLRDHUP;
-  if (armed == Armed::slices) wanted = 0;
-  if (putback_pending(c)) wanted = POLLOUT;
-  if (events == POLLOUT && c.side->out_flow.load(std::memory_order_relaxed) != Flow::ring) wanted = POLLOUT;
   pollfd item{fd, wanted, 0};
   count(totals.sleeps);
   // A handler that runs between the look and the kernel's sleep ends neither. Before a call's first sleep nobody can tell that from a signal that came

@@ -17,12 +17,17 @@ class BlockingWait {
   long for_data(Connection& connection, int fd) { return wait(connection, fd, POLLIN); }
   long for_space(Connection& connection, int fd) { return wait(connection, fd, POLLOUT); }
 
-  // The call has slept elsewhere.
+  // The same for a call that goes on in the kernel (POLLIN, POLLOUT): it must not begin there anew, as a handler may have run since it began.
+  long for_kernel(int fd, short events);
+
+  // The call has slept elsewhere, or others have seen it begin.
   void note_sleep() { slept_ = true; }
+  bool slept() const { return slept_; }
 
  private:
   long wait(Connection& connection, int fd, short events);
   long sleep(const Connection& connection, int fd, short events, Armed armed);
+  long sleep_in_kernel(int fd, short wanted, uint64_t length);
   bool in_vain(const Connection& connection);
   bool timed_out();
 
