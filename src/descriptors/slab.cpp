@@ -91,6 +91,13 @@ void renew_if_unused(Slab& slab) {
   slab.taken.store(0);
 }
 
+template <typename Function>
+void for_each_live(Function function) {
+  for (size_t i = 0; i < slab_count.load(); ++i)
+    for (Connection& connection : slabs[i].load()->connections)
+      if (connection.references.load() > 0) function(connection);
+}
+
 bool in_a_side(const FamilyLock& lock) {
   const auto* at = reinterpret_cast<const uint8_t*>(&lock);
   for (size_t i = 0; i < slab_count.load(); ++i)
@@ -163,19 +170,18 @@ void lock_for_fork() {
 
 void lock_slabs_before_fork() {
   lock_for_fork();
-  for (size_t i = 0; i < slab_count.load(); ++i)
-    for (Connection& connection : slabs[i].load()->connections)
-      if (connection.references.load() > 0) {
-        connection.shared_over_fork.store(true);
-        connection.side->holders.fetch_add(1);
-      }
+  for_each_live([](Connection& connection) {
+    connection.shared_over_fork.store(true);
+    connection.side->holders.fetch_add(1);
+  });
   Locked::suspend_all(in_a_side);
 }
 
 void unlock_slabs_in_parent(Born born) {
-  for (size_t i = 0; i < slab_count.load() && born == Born::no; ++i)
-    for (Connection& connection : slabs[i].load()->connections)
-      if (connection.references.load() > 0 && connection.shared_over_fork.load()) connection.side->holders.fetch_sub(1);
+  if (born == Born::no)
+    for_each_live([](Connection& connection) {
+      if (connection.shared_over_fork.load()) connection.side->holders.fetch_sub(1);
+    });
   const auto taken = taken_for_fork;
   if (taken.slabs) slab_lock.unlock();
   if (taken.upgrades) upgrade_lock.unlock();

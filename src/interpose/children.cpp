@@ -103,9 +103,7 @@ long clone_function(int (*function)(void*), void* stack, int flags, void* argume
   if ((bits & CLONE_VM) == 0) {
     auto* start = reinterpret_cast<Start*>(reinterpret_cast<uintptr_t>(stack) & ~uintptr_t{15}) - 1;
     *start = {function, argument};
-    before_any_fork();
-    child = make(begin_copy, start, start);
-    after_any_fork_in_parent(child > 0 ? Born::yes : Born::no);
+    child = make_copy([&] { return make(begin_copy, start, start); });  // never 0: the child is in begin_copy()
   } else if (kind_of(bits) == Child::vfork) {
     child = make_vfork([&] { return make(function, stack, argument); });
   } else {

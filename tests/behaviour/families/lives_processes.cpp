@@ -1,6 +1,5 @@
 // Lives of a descriptor in several processes and programs: fork, vfork, spawn, exec.
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -8,12 +7,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "behaviour.h"
@@ -91,19 +88,11 @@ constexpr Life kForked[] = {
      }},
     {"fork with other threads inside calls",
      [](int fd, const Stream& rest) {
-       std::atomic<bool> over = false;
-       std::thread peeks([&] {
-         char byte = 0;
-         while (!over) (void)!::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-       });
-       std::thread asks([&] {
-         pollfd one{.fd = fd, .events = POLLOUT, .revents = 0};
-         while (!over) (void)!::poll(&one, 1, 1);
-       });
-       const int child = in_child([&] { rest.all(fd); });
-       over = true;
-       peeks.join();
-       asks.join();
+       int child = -1;
+       {
+         const CallsBeside others(fd);
+         child = in_child([&] { rest.all(fd); });
+       }
        CHECK_EQ(::close(fd), 0);
        join_child(child);
      }},

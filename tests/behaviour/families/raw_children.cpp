@@ -2,7 +2,6 @@
 // of them, whichever way they were made: each behaviour goes through all ways, one after the other, on one connection
 // that stays on the ring.
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -221,15 +220,8 @@ BEHAVIOUR{.name = "parent_and_child_make_their_own",
 
 // Other threads hold whatever the library has to lock.
 void child_beside_threads(int fd) {
+  const CallsBeside others(fd);
   std::atomic<bool> over = false;
-  std::thread peeks([&] {
-    char byte = 0;
-    while (!over) (void)!::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  });
-  std::thread asks([&] {
-    pollfd one{.fd = fd, .events = POLLOUT, .revents = 0};
-    while (!over) (void)!::poll(&one, 1, 1);
-  });
   std::thread duplicates([&] {
     while (!over) ::close(::dup(fd));
   });
@@ -240,8 +232,6 @@ void child_beside_threads(int fd) {
     }
   });
   over = true;
-  peeks.join();
-  asks.join();
   duplicates.join();
 }
 void answer_often(int fd) {

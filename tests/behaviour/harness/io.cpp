@@ -207,4 +207,20 @@ void await_sleeping(int thread_id) {
   CHECK(false && "the thread did not fall asleep");
 }
 
+CallsBeside::CallsBeside(int fd)
+    : peeks_([this, fd] {
+        char byte = 0;
+        while (!over_) (void)!::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+      }),
+      polls_([this, fd] {
+        pollfd one{.fd = fd, .events = POLLOUT, .revents = 0};
+        while (!over_) (void)!::poll(&one, 1, 1);
+      }) {}
+
+CallsBeside::~CallsBeside() {
+  over_ = true;
+  peeks_.join();
+  polls_.join();
+}
+
 }  // namespace shunt::behaviour

@@ -2,10 +2,12 @@
 // Any thread. Each ends the process through CHECK when the kernel's answer is not the expected one.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <thread>
 
 namespace shunt::behaviour {
 
@@ -44,4 +46,17 @@ int in_child(const std::function<void()>& body);  // fork; returns the child's p
 void join_child(int pid);                         // the child must have ended with 0
 bool is_sleeping(int thread_id);                   // in the kernel
 void await_sleeping(int thread_id);               // until that thread of this process sleeps in the kernel
+// Two threads that are in calls on a connection, one after the other: a peek, a poll. Until the end of its life.
+class CallsBeside {
+ public:
+  explicit CallsBeside(int fd);
+  ~CallsBeside();
+  CallsBeside(const CallsBeside&) = delete;
+  CallsBeside& operator=(const CallsBeside&) = delete;
+
+ private:
+  std::atomic<bool> over_ = false;
+  std::thread peeks_, polls_;
+};
+
 }  // namespace shunt::behaviour
