@@ -59,9 +59,9 @@ bool await(std::atomic<uint32_t>& word, uint32_t seen, uint32_t owner_bits, uint
 
 }  // namespace
 
-FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
-  uint32_t mine = me;
+FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
   for (int spins = 0;;) {
+    const uint32_t me = thread_id();  // anew: a handler that ran while we slept may have made this process
     uint32_t seen = word_.load(std::memory_order_relaxed);
     const uint32_t owner = seen & kOwner;
     // Everybody else waits as for any owner.
@@ -75,13 +75,18 @@ FamilyLock::Held FamilyLock::lock_slowly(uint32_t me) {
     }
     if (owner == me) return Held::nested;
     if (owner == 0) {
-      if (word_.compare_exchange_strong(seen, mine | (seen & kWaiters), std::memory_order_acquire)) return Held::taken;
+      // Others may be waiting too: whoever unlocks after us wakes them.
+      const uint32_t mine = spins < kSpins ? me | (seen & kWaiters) : me | kWaiters;
+      if (word_.compare_exchange_strong(seen, mine, std::memory_order_acquire)) return Held::taken;
       continue;
     }
-    if (spins >= kSpins) mine = me | kWaiters;  // others may be waiting too: whoever unlocks after us wakes them
-    if (await(word_, seen, kOwner, kWaiters, spins)) continue;
+    if (waits) *waits = true, let_handlers_run();
+    const bool alive = await(word_, seen, kOwner, kWaiters, spins);
+    if (waits) *waits = false;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (alive) continue;
     uint32_t dead = seen | kWaiters;
-    if (word_.compare_exchange_strong(dead, me | kWaiters, std::memory_order_acquire)) return Held::taken;
+    if (word_.compare_exchange_strong(dead, thread_id() | kWaiters, std::memory_order_acquire)) return Held::taken;
   }
 }
 
@@ -134,10 +139,10 @@ void Locked::suspend_all(bool (*shared)(const FamilyLock&)) {
 
 namespace {
 
-// The section is its parent's, who ends it. The child's copy of it would do the same again, at a place where others have gone on; or it was about to take
-// the lock under its parent's id.
+// Only a fault's handler runs inside a section. The section is its parent's, who ends it; the child's copy of it would do the same again, at a place where
+// others have gone on.
 void cannot_go_on() {
-  log_line(LogLevel::error, "a child, made by a signal handler, returned into the middle of a read or write of its parent: ended");
+  log_line(LogLevel::error, "a child, made by the handler of a fault in a read or write of its parent, returned into that: ended");
   sys::raw(SYS_kill, sys::process_id(), SIGKILL);
 }
 
@@ -145,7 +150,7 @@ void cannot_go_on() {
 
 void Locked::go_on(Duty& duty, Whose whose) {
   const auto& self = static_cast<Locked&>(duty);
-  if (self.held_ == FamilyLock::Held::nested || !self.owned_) return;
+  if (self.held_ == FamilyLock::Held::nested || !self.owned_ || self.waits_) return;
   if (whose == Whose::childs && !self.lock_.mine()) cannot_go_on();
   if (whose == Whose::parents && self.lock_.owned_by(thread_id())) self.lock_.resume();
 }

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "wait/duties.h"
+#include "wait/held_back.h"
 
 namespace shunt {
 
@@ -24,12 +24,13 @@ class FamilyLock {
   // a time.
   enum class Held : uint8_t { taken, nested, guest };
 
-  Held lock() {
+  // `waits` is set while the thread sleeps: handlers may run then.
+  Held lock(volatile bool* waits = nullptr) {
     const uint32_t me = thread_id();
     uint32_t free = 0;
     // SYNC: acquire, pairs with the exchange in unlock().
     if (word_.compare_exchange_strong(free, me, std::memory_order_acquire, std::memory_order_relaxed)) return Held::taken;
-    return lock_slowly(me);
+    return lock_slowly(waits);
   }
   // Never waits; false also when this thread holds it already.
   bool try_lock() {
@@ -63,7 +64,7 @@ class FamilyLock {
 
  private:
   static constexpr uint32_t kWaiters = 0x80000000u, kSuspended = 0x40000000u, kOwner = 0x3fffffffu;
-  Held lock_slowly(uint32_t me);
+  Held lock_slowly(volatile bool* waits);
   bool lock_guest(uint32_t me);
   void unlock_guest();
   static void wake(std::atomic<uint32_t>& word);
@@ -76,7 +77,7 @@ class Locked : Duty {
   // Nested or not is known before: what is undone must not be an outer section's.
   explicit Locked(FamilyLock& lock) : lock_(lock), held_(lock.mine() ? FamilyLock::Held::nested : FamilyLock::Held::taken) {
     begin(kFate);
-    if (held_ == FamilyLock::Held::taken) held_ = lock_.lock();
+    if (held_ == FamilyLock::Held::taken) held_ = lock_.lock(&waits_);
   }
   ~Locked() {
     release();
@@ -88,20 +89,29 @@ class Locked : Duty {
   void release() {
     if (owned_ && held_ != FamilyLock::Held::nested) lock_.leave(held_);
     owned_ = false;
+    let_handlers_run();
   }
   // Before a fork. If a handler makes it, this thread's sections are suspended, where `shared` says that the child can reach them.
   static void suspend_all(bool (*shared)(const FamilyLock&));
 
  private:
   static void undo(Duty& duty) {
-    const auto& self = static_cast<Locked&>(duty);
+    auto& self = static_cast<Locked&>(duty);
     if (self.held_ != FamilyLock::Held::nested) self.lock_.abandon();
+    self.owned_ = false;
+    let_handlers_run();
   }
   static void go_on(Duty& duty, Whose whose);
-  static constexpr Fate kFate{undo, undo, go_on};
+  // From before the lock has this thread's id until it has it no more, but for a sleep in between.
+  static bool holds_back(const Duty& duty) {
+    const auto& self = static_cast<const Locked&>(duty);
+    return self.owned_ && self.held_ != FamilyLock::Held::nested && (!self.waits_ || self.lock_.owned_by(thread_id()));
+  }
+  static constexpr Fate kFate{undo, undo, go_on, holds_back};
   FamilyLock& lock_;
   FamilyLock::Held held_;
   bool owned_ = true;
+  volatile bool waits_ = false;
 };
 
 // Only if nobody has it, this thread included.
@@ -114,16 +124,20 @@ class TriedLock : Duty {
   ~TriedLock() {
     if (taken_) lock_.unlock();
     done();
+    let_handlers_run();
   }
   explicit operator bool() const { return taken_; }
 
  private:
   static void undo(Duty& duty) {
-    const auto& self = static_cast<TriedLock&>(duty);
+    auto& self = static_cast<TriedLock&>(duty);
     if (!self.outer_) self.lock_.abandon();
+    self.outer_ = true;
+    let_handlers_run();
   }
   static void go_on(Duty& duty, Whose whose);
-  static constexpr Fate kFate{undo, undo, go_on};
+  static bool holds_back(const Duty& duty) { return !static_cast<const TriedLock&>(duty).outer_; }
+  static constexpr Fate kFate{undo, undo, go_on, holds_back};
   friend class Locked;
   FamilyLock& lock_;
   bool outer_;  // an outer section of this thread has it

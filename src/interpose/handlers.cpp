@@ -11,6 +11,7 @@
 #include "sys/next.h"
 #include "sys/raw.h"
 #include "wait/duties.h"
+#include "wait/held_back.h"
 #include "wait/signals.h"
 
 namespace shunt::interpose {
@@ -22,17 +23,17 @@ using Action = void (*)(int, siginfo_t*, void*);
 struct Slot {
   std::atomic<Action> action;
   std::atomic<int> flags;
+  std::atomic<uint64_t> blocks;  // the kernel's mask of what it adds, itself included
 };
 constinit Slot slots[kSignals][2] = {};
 constinit std::atomic<bool> installing{false};
 
 template <int slot>
-void trampoline(int signal, siginfo_t* information, void* context) {
+void run(int signal, siginfo_t* information, void* context) {
   const Slot& mine = slots[signal][slot];
   signal_count.all = signal_count.all + 1;
   if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART))
     signal_count.interrupting = signal_count.interrupting + 1;
-  finish_step(context);
   HandlerScope scope;
   // Only then: a buffer that is left on a dead stack (by an exception, by setcontext) would trap libc.
   const bool guarded = scope.interrupts_a_call() && sys::next.left;
@@ -42,6 +43,17 @@ void trampoline(int signal, siginfo_t* information, void* context) {
   mine.action.load(std::memory_order_relaxed)(signal, information, context);
   if (guarded) sys::next.cleanup_pop(&buffer, 0);
   scope.returns();
+}
+
+template <int slot>
+void trampoline(int signal, siginfo_t* information, void* context) {
+  finish_step(context);
+  const Slot& mine = slots[signal][slot];
+  const bool alternate = mine.flags.load(std::memory_order_relaxed) & SA_ONSTACK;
+  const Arrived arrived{signal, mine.blocks.load(std::memory_order_relaxed), alternate ? Stack::alternate : Stack::threads, run<slot>};
+  if (hold_back(arrived, *information, context)) return;
+  run<slot>(signal, information, context);
+  go_on_holding(context);
 }
 
 // 0 or 1: the slot of a trampoline. −1: not one.
@@ -87,6 +99,8 @@ int install_trampoline(int signal, struct sigaction action, struct sigaction* ol
   const int slot = slot_of(current) == 0 ? 1 : 0;
   slots[signal][slot].action.store(action.sa_sigaction, std::memory_order_relaxed);
   slots[signal][slot].flags.store(action.sa_flags, std::memory_order_relaxed);
+  const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : uint64_t{1} << (signal - 1);
+  slots[signal][slot].blocks.store(*reinterpret_cast<const uint64_t*>(&action.sa_mask) | itself, std::memory_order_relaxed);
   action.sa_sigaction = slot == 0 ? trampoline<0> : trampoline<1>;
   const int result = next.sigaction(signal, &action, old);
   if (result == 0 && old) translate(signal, *old);

@@ -17,6 +17,7 @@
 #include "observe/report.h"
 #include "readiness/readiness.h"
 #include "sys/raw.h"
+#include "wait/held_back.h"
 
 namespace shunt::interpose {
 
@@ -129,6 +130,7 @@ void after_any_fork_in_child() {
   handlers_after_fork_in_child();
   end_reported.store(false);
   sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask_at_fork, nullptr, sizeof mask_at_fork);
+  drop_held_back();
 }
 
 void report(const char* why) {

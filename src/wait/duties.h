@@ -16,6 +16,7 @@ struct Duties {
   Duty* inherited;  // in a child made by a handler: from here on outwards they are copies of the parent's
   bool forked;      // a handler has made a child: when it returns, continue_after_fork()
   bool born_inside;  // a child on a stack of its own, made by a handler: its parent may be waiting for it inside of a call
+  uint8_t held_back;  // so many handlers wait for the end of a section (wait/held_back.h)
   bool shared;      // another process runs on this thread's memory, beside it: nobody can tell whose is what
 };
 inline thread_local Duties duties{};
@@ -31,6 +32,7 @@ class Duty {
  public:
   Duty(const Duty&) = delete;
   Duty& operator=(const Duty&) = delete;
+  bool holds_back() const { return fate_->holds_back && fate_->holds_back(*this); }
 
  protected:
   // What becomes of it. The last two are about a handler that made a child in the middle of the call (decision 0017): what is counted in memory that the
@@ -40,6 +42,7 @@ class Duty {
     void (*undo)(Duty&);
     void (*undo_copy)(Duty&) = nullptr;     // the child's copy is left half way. null: nothing of it is the child's
     void (*go_on)(Duty&, Whose) = nullptr;  // the handler returns into the call. null: there is nothing to do
+    bool (*holds_back)(const Duty&) = nullptr;  // no handler may run now. null: any may
   };
   Duty() = default;
   // Once, by the constructor, when all that its functions look at is there.
@@ -83,8 +86,10 @@ inline bool handler_interrupts_a_call() { return duties.innermost && duties.inne
 // For a child that begins with a stack of its own, or cannot know what it is inside of.
 inline void forget_duties() {
   const bool inside = duties.innermost != nullptr && !duties.shared;
+  const uint8_t held_back = duties.held_back;
   duties = {};
   duties.born_inside = inside;
+  duties.held_back = held_back;
 }
 inline void note_inherited_duties() {
   if (duties.shared) return forget_duties();

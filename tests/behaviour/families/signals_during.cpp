@@ -473,14 +473,17 @@ BEHAVIOUR{.name = "a_signal_for_one_thread_leaves_the_other_asleep",
           .client =
               [](int fd) {
                 count_signal(SIGUSR1, 0);
-                std::thread reader([fd] {
+                std::atomic<int> id{0};
+                std::thread reader([&] {
+                  id = ::gettid();
                   char byte = 0;
                   CHECK_ERRNO(::read(fd, &byte, 1), EINTR);
                   CHECK_EQ(read_exactly(fd, 2), "xy");
                 });
-                sleep_ms(30);
+                while (id == 0) sleep_ms(1);
+                await_sleeping(id);
                 CHECK_EQ(::pthread_kill(reader.native_handle(), SIGUSR1), 0);
-                sleep_ms(20);
+                while (signals_counted() == 0) sleep_ms(1);
                 CHECK_EQ(signals_counted(), 1);
                 tell_peer();
                 reader.join();
