@@ -1,16 +1,16 @@
 // The outgoing direction: fences, ring space, publication. Under write_lock throughout; never sleeps, never allocates.
+#include "connection/outgoing.h"
+
 #include <cerrno>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-#include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
 
 namespace shunt {
 
-using std::memory_order_acq_rel;
 using std::memory_order_acquire;
 using std::memory_order_relaxed;
 using std::memory_order_release;
@@ -19,6 +19,14 @@ bool peer_attached(const Connection& c) {
   if (c.side->role == Role::connector) return true;
   const auto* header = reinterpret_cast<const ChannelHeader*>(c.channel.load(memory_order_relaxed));
   return header->attached.load(memory_order_acquire) != 0;  // SYNC: pairs with the connector's release in attach
+}
+
+void complete_up_fence(Connection& c) {
+  c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
+  c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
+  c.side->out_flow.store(Flow::ring, memory_order_relaxed);
+  before_what_follows();
+  c.side->begun = Begun::nothing;
 }
 
 namespace {
@@ -42,40 +50,6 @@ bool may_ring(const Connection& c, int fd) {
   return c.out->passed.load(memory_order_acquire) != 0 || kernel_queue_empty(fd);
 }
 
-// Publishes the count of bells before the byte. SYNC: release, pairs with the acquire of bells_rung in arm_events().
-void publish_bells(Connection& c) {
-  uint32_t rung;
-  do {
-    rung = c.side->bells_rung.load(memory_order_relaxed);
-    c.out->bells_rung.store(rung, memory_order_release);
-  } while (c.side->bells_rung.load(memory_order_relaxed) != rung);
-}
-
-uint32_t bells_owed(const Side& side) { return side.bells_rung.load(memory_order_relaxed) - side.bells_sent.load(memory_order_relaxed); }
-
-// A bell that is counted will be sent, also when a handler leaves in between.
-class OwedBell : Duty {
- public:
-  OwedBell(Connection& connection, int fd) : side_(*connection.side), fd_(fd) {
-    begin(kFate);
-    side_.bells_rung.fetch_add(1, memory_order_relaxed);
-    publish_bells(connection);
-  }
-  ~OwedBell() { done(); }
-  long send() { return send_low_byte_and_count(fd_, MSG_DONTWAIT | MSG_NOSIGNAL, side_.bells_sent); }
-
- private:
-  static void undo(Duty& duty) {
-    auto& self = static_cast<OwedBell&>(duty);
-    while (bells_owed(self.side_) > 0) self.send();
-  }
-  static constexpr Fate kFate{undo};
-  Side& side_;
-  int fd_;
-};
-
-bool room_for_a_bell(int fd) { return sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR); }
-
 // One bell. Not needed: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
 Bell send_bell(Connection& c, int fd) {
   if (c.side->tight_buffer && !room_for_a_bell(fd)) return Bell::not_needed;
@@ -87,14 +61,6 @@ Bell send_bell(Connection& c, int fd) {
   c.side->bell_arrived.store(true, memory_order_relaxed);
   note_alive(c, cycles());
   return Bell::sent;
-}
-
-void complete_up_fence(Connection& c) {
-  c.out->kernel_total.store(c.side->kernel_sent.load(memory_order_relaxed), memory_order_relaxed);
-  c.out->stage.store(Stage::ring, memory_order_release);  // SYNC: pairs with advance_incoming()
-  c.side->out_flow.store(Flow::ring, memory_order_relaxed);
-  before_what_follows();
-  c.side->begun = Begun::nothing;
 }
 
 void place_up_fence(Connection& c, int fd) {
@@ -177,80 +143,6 @@ bool refresh_head(Connection& c, int fd) {
   const uint64_t head = c.out->head.load(memory_order_acquire);
   if (head > c.side->tail.load(memory_order_relaxed)) return break_connection(c, fd), false;
   if (head > c.side->head_seen) c.side->head_seen = head;
-  return true;
-}
-
-// A process was killed with its down-fence placed, and nobody knows whether its last bell was sent. Unless Y has found it, it is sent once more under a number
-// of its own, which Y then waits for. False: there is no room for it yet.
-bool repeat_last_bell(Connection& c, int fd) {
-  Side& side = *c.side;
-  if (!room_for_a_bell(fd)) return false;
-  uint64_t word = c.out->bells_final.load(memory_order_acquire);
-  while (!(word & kBellsTaken)) {
-    const auto last = static_cast<uint32_t>(word);
-    if (last - side.fence_bell > 1) return break_connection(c, fd), true;
-    side.fence_bell = last;
-    side.bells_rung.store(last, memory_order_relaxed);
-    side.bells_sent.store(last, memory_order_relaxed);
-    before_what_follows();
-    // SYNC: acq_rel, pairs with the compare-exchange in take_last_bells_of_fence(): one of us is first.
-    if (!c.out->bells_final.compare_exchange_strong(word, last + 1, memory_order_acq_rel, memory_order_acquire)) continue;
-    OwedBell(c, fd).send();
-    break;
-  }
-  side.bells_sent.store(side.bells_rung.load(memory_order_relaxed), memory_order_relaxed);
-  return true;
-}
-
-// False: it has to wait for room.
-bool complete_down_fence(Connection& c, int fd) {
-  Side& side = *c.side;
-  // Before its stage nobody can have seen it: then whoever wanted it begins anew.
-  if (c.out->stage.load(memory_order_relaxed) == Stage::kernel_again) {
-    if (side.fence_has_bell && !repeat_last_bell(c, fd)) return false;
-    if (side.out_flow.load(memory_order_relaxed) != Flow::broken) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
-    note_demotion(c, Reason::peer_asked);
-  }
-  before_what_follows();
-  side.begun = Begun::nothing;
-  return true;
-}
-
-// A bell that was counted and perhaps not sent is sent again, under its own number, which counts once. One more follows, so that nobody has to wonder
-// whether what the socket still holds is a repetition.
-void repeat_bell(Connection& c, int fd, bool frozen) {
-  Side& side = *c.side;
-  if (bells_owed(side) == 0) return;
-  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !frozen) {
-    OwedBell bell(c, fd);
-    while (bells_owed(side) > 0) bell.send();
-  }
-  side.bells_sent.store(side.bells_rung.load(memory_order_relaxed), memory_order_relaxed);
-}
-
-// A process was killed with the write lock held, in the middle of something.
-bool is_torn(const Connection& c) {
-  return c.side->begun != Begun::nothing || c.out->writing.load(memory_order_relaxed) != 0;
-}
-
-// Goes on with it. False: the down-fence has to wait.
-[[gnu::noinline, gnu::cold]] bool mend(Connection& c, int fd) {
-  sys::SignalsBlocked alone;
-  Side& side = *c.side;
-  Writing writing(*c.out);
-  if (side.begun == Begun::sending) {
-    // Nobody knows how much was sent, so there is no place for a fence: the kernel's for good.
-    if (side.out_flow.load(memory_order_relaxed) == Flow::kernel) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
-    before_what_follows();
-    side.begun = Begun::nothing;
-    note_demotion(c, Reason::call_left);
-  }
-  // What was committed is published.
-  const uint64_t tail = side.tail.load(memory_order_relaxed);
-  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) c.out->tail.store(tail, memory_order_release);
-  if (side.begun == Begun::up_fence) complete_up_fence(c);
-  if (side.begun == Begun::down_fence && !complete_down_fence(c, fd)) return false;
-  repeat_bell(c, fd, writing.frozen());
   return true;
 }
 
