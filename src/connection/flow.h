@@ -17,8 +17,8 @@ long account_kernel_bytes(Connection& connection, long got, Cursor bytes);
 void turn_to_kernel(Connection& connection, int fd);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
 bool refresh_tail(Connection& connection, int fd, bool nested);
-// Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.
-uint64_t take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
+// Copies up to `bytes` out of the ring. Returns the number, or −EFAULT with nothing taken; peeking leaves the cursor.
+long take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
 // What a retreat left in the ring and can be read there now, unless the peer has put it back meanwhile.
 inline uint64_t left_in_ring(const Connection& connection) {
   const Side& side = *connection.side;
@@ -61,11 +61,9 @@ bool advance_outgoing(Connection& connection, int fd);
 // Places the down-fence. False: not yet (the peer's old readers have not passed the up-fence).
 bool demote_outgoing(Connection& connection, int fd, Reason reason);
 // Free bytes for the next write, after looking at the peer's head and growing the ring if that helps and is allowed.
-uint64_t ring_space(Connection& connection, int fd, uint64_t wanted, bool nested);
-// Copies up to `bytes` into the ring and publishes them. Returns the number.
-uint64_t put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
-// A handler's write inside its own thread's copy: put off until that is published. Returns the number; 0: no room to put it off.
-uint64_t put_off(Connection& connection, Cursor from, uint64_t bytes);
+uint64_t ring_space(Connection& connection, int fd, uint64_t wanted);
+// Copies up to `bytes` into the ring and publishes them. Returns the number, or −EFAULT if that is none.
+long put_into_ring(Connection& connection, Cursor from, uint64_t bytes);
 // The kernel's rule for stream sockets (unix_writable): a quarter of the buffer in use at most. A ring that can still grow is writable.
 bool ring_writable(Connection& connection, int fd);
 

@@ -2,11 +2,9 @@
 #include "connection/lock.h"
 
 #include <cerrno>
-#include <csignal>
 #include <linux/futex.h>
 
 #include "base/platform.h"
-#include "observe/report.h"
 #include "sys/raw.h"
 
 namespace shunt {
@@ -64,15 +62,6 @@ FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
     const uint32_t me = thread_id();  // anew: a handler that ran while we slept may have made this process
     uint32_t seen = word_.load(std::memory_order_relaxed);
     const uint32_t owner = seen & kOwner;
-    // Everybody else waits as for any owner.
-    if ((seen & kSuspended) && (owner == me || duties.inherited || duties.born_inside)) {
-      if (owner != me && is_dead(owner)) {
-        if (word_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) return Held::taken;
-      } else if (lock_guest(me)) {
-        return Held::guest;
-      }
-      continue;
-    }
     if (owner == me) return Held::nested;
     if (owner == 0) {
       // Others may be waiting too: whoever unlocks after us wakes them.
@@ -90,76 +79,10 @@ FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
   }
 }
 
-// False: the section is not suspended any more.
-bool FamilyLock::lock_guest(uint32_t me) {
-  for (int spins = 0;;) {
-    uint32_t seen = guest_.load(std::memory_order_relaxed);
-    const uint32_t owner = seen & kOwner;
-    const bool alive = owner == 0 || await(guest_, seen, kOwner, kWaiters, spins);
-    if (owner != 0 && alive) continue;
-    // SYNC: acquire, pairs with the exchange in unlock_guest().
-    if (owner != 0) seen |= kWaiters;
-    if (guest_.compare_exchange_strong(seen, me | kWaiters, std::memory_order_acquire)) break;
-  }
-  if (word_.load(std::memory_order_acquire) & kSuspended) return true;
-  return unlock_guest(), false;
-}
-
-void FamilyLock::unlock_guest() {
-  if (guest_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake(guest_);
-}
-
-void FamilyLock::resume() {
-  if (!lock_guest(thread_id())) return;
-  word_.fetch_and(~kSuspended, std::memory_order_relaxed);
-  unlock_guest();
-}
-
 void FamilyLock::abandon() {
-  const uint32_t me = thread_id(), word = word_.load(std::memory_order_relaxed);
-  if ((word & kSuspended) && (guest_.load(std::memory_order_relaxed) & kOwner) == me) return unlock_guest();
-  if ((word & kOwner) != me) return;
-  if (word & kSuspended) resume();
-  unlock();
+  if (mine()) unlock();
 }
 
 void FamilyLock::wake(std::atomic<uint32_t>& word) { sys::raw(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
-
-void Locked::suspend_all(bool (*shared)(const FamilyLock&)) {
-  if (!handler_interrupts_a_call()) return;
-  duties.forked = true;
-  const uint32_t me = thread_id();
-  for_each_duty([&](Duty& duty, const void* fate) {
-    FamilyLock* lock = nullptr;
-    if (fate == &kFate) lock = &static_cast<Locked&>(duty).lock_;
-    if (fate == &TriedLock::kFate) lock = &static_cast<TriedLock&>(duty).lock_;
-    if (lock && lock->owned_by(me) && shared(*lock)) lock->suspend();
-  });
-}
-
-namespace {
-
-// Only a fault's handler runs inside a section. The section is its parent's, who ends it; the child's copy of it would do the same again, at a place where
-// others have gone on.
-void cannot_go_on() {
-  log_line(LogLevel::error, "a child, made by the handler of a fault in a read or write of its parent, returned into that: ended");
-  sys::raw(SYS_kill, sys::process_id(), SIGKILL);
-}
-
-}  // namespace
-
-void Locked::go_on(Duty& duty, Whose whose) {
-  const auto& self = static_cast<Locked&>(duty);
-  if (self.held_ == FamilyLock::Held::nested || !self.owned_ || self.waits_) return;
-  if (whose == Whose::childs && !self.lock_.mine()) cannot_go_on();
-  if (whose == Whose::parents && self.lock_.owned_by(thread_id())) self.lock_.resume();
-}
-
-void TriedLock::go_on(Duty& duty, Whose whose) {
-  const auto& self = static_cast<TriedLock&>(duty);
-  if (self.outer_) return;
-  if (whose == Whose::childs && !self.lock_.mine()) cannot_go_on();
-  if (whose == Whose::parents && self.lock_.owned_by(thread_id())) self.lock_.resume();
-}
 
 }  // namespace shunt

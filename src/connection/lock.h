@@ -20,9 +20,7 @@ bool is_dead(uint32_t thread);
 
 class FamilyLock {
  public:
-  // guest: inside a section whose owner's handler has made a child and runs still: this thread's handler, or that child in the handler. As nested; one at
-  // a time.
-  enum class Held : uint8_t { taken, nested, guest };
+  enum class Held : uint8_t { taken, nested };
 
   // `waits` is set while the thread sleeps: handlers may run then.
   Held lock(volatile bool* waits = nullptr) {
@@ -42,34 +40,23 @@ class FamilyLock {
   void unlock() {
     if (word_.exchange(0, std::memory_order_seq_cst) & kWaiters) wake(word_);
   }
-  void leave(Held held) { held == Held::guest ? unlock_guest() : unlock(); }
 
   // A section that begins now would be inside one of this thread's.
-  bool mine() const {
-    const uint32_t word = word_.load(std::memory_order_relaxed);
-    return ((word & kSuspended ? guest_.load(std::memory_order_relaxed) : word) & kOwner) == thread_id();
-  }
+  bool mine() const { return owned_by(thread_id()); }
   bool owned_by(uint32_t thread) const { return (word_.load(std::memory_order_relaxed) & kOwner) == thread; }
 
-  // Around a handler that makes a child in the middle of this thread's section. From suspend() on the two may be guests in it.
-  void suspend() { word_.fetch_or(kSuspended, std::memory_order_relaxed); }
-  void resume();
   // A section of this thread is left half way.
   void abandon();
   // In a forked child: of a lock that is not shared with the parent. A section of this very thread goes on.
   void adopt(uint32_t parent) {
-    guest_.store(0, std::memory_order_relaxed);
     word_.store(parent != 0 && owned_by(parent) ? thread_id() : 0, std::memory_order_relaxed);
   }
 
  private:
-  static constexpr uint32_t kWaiters = 0x80000000u, kSuspended = 0x40000000u, kOwner = 0x3fffffffu;
+  static constexpr uint32_t kWaiters = 0x80000000u, kOwner = 0x7fffffffu;
   Held lock_slowly(volatile bool* waits);
-  bool lock_guest(uint32_t me);
-  void unlock_guest();
   static void wake(std::atomic<uint32_t>& word);
   std::atomic<uint32_t> word_{0};
-  std::atomic<uint32_t> guest_{0};  // who works in a suspended section; as word_
 };
 
 class Locked : Duty {
@@ -85,29 +72,26 @@ class Locked : Duty {
   }
   Locked(const Locked&) = delete;
   Locked& operator=(const Locked&) = delete;
-  bool nested() const { return held_ != FamilyLock::Held::taken; }
+  bool nested() const { return held_ == FamilyLock::Held::nested; }
   void release() {
-    if (owned_ && held_ != FamilyLock::Held::nested) lock_.leave(held_);
+    if (owned_ && !nested()) lock_.unlock();
     owned_ = false;
     let_handlers_run();
   }
-  // Before a fork. If a handler makes it, this thread's sections are suspended, where `shared` says that the child can reach them.
-  static void suspend_all(bool (*shared)(const FamilyLock&));
 
  private:
   static void undo(Duty& duty) {
     auto& self = static_cast<Locked&>(duty);
-    if (self.held_ != FamilyLock::Held::nested) self.lock_.abandon();
+    if (!self.nested()) self.lock_.abandon();
     self.owned_ = false;
     let_handlers_run();
   }
-  static void go_on(Duty& duty, Whose whose);
   // From before the lock has this thread's id until it has it no more, but for a sleep in between.
   static bool holds_back(const Duty& duty) {
     const auto& self = static_cast<const Locked&>(duty);
-    return self.owned_ && self.held_ != FamilyLock::Held::nested && (!self.waits_ || self.lock_.owned_by(thread_id()));
+    return self.owned_ && !self.nested() && (!self.waits_ || self.lock_.owned_by(thread_id()));
   }
-  static constexpr Fate kFate{undo, undo, go_on, holds_back};
+  static constexpr Fate kFate{undo, undo, nullptr, holds_back};
   FamilyLock& lock_;
   FamilyLock::Held held_;
   bool owned_ = true;
@@ -135,10 +119,8 @@ class TriedLock : Duty {
     self.outer_ = true;
     let_handlers_run();
   }
-  static void go_on(Duty& duty, Whose whose);
   static bool holds_back(const Duty& duty) { return !static_cast<const TriedLock&>(duty).outer_; }
-  static constexpr Fate kFate{undo, undo, go_on, holds_back};
-  friend class Locked;
+  static constexpr Fate kFate{undo, undo, nullptr, holds_back};
   FamilyLock& lock_;
   bool outer_;  // an outer section of this thread has it
   bool taken_ = false;

@@ -8,6 +8,7 @@
 #include "observe/report.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
+#include "wait/user_copy.h"
 
 namespace shunt {
 
@@ -222,20 +223,15 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
   return true;
 }
 
-uint64_t ring_space(Connection& c, int fd, uint64_t wanted, bool nested) {
-  // While there is a larger area: what a handler writes in the middle of the copy finds room as well.
-  const uint64_t room = wanted + Side::kLateBytes;
-  uint64_t space = free_bytes(*c.side);
-  if (space >= room) return space;
+uint64_t ring_space(Connection& c, int fd, uint64_t wanted) {
+  const uint64_t space = free_bytes(*c.side);
+  if (space >= wanted) return space;
   if (!refresh_head(c, fd)) return 0;
-  space = free_bytes(*c.side);
-  if (space < room && !nested && grow(c, room)) space = free_bytes(*c.side);
-  return space;
+  if (free_bytes(*c.side) < wanted) grow(c, wanted);
+  return free_bytes(*c.side);
 }
 
-namespace {
-
-uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
+long put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
   Side& side = *c.side;
   if (side.class_announced != side.out_map.newest) announce_class(c);
   uint64_t done = 0;
@@ -243,72 +239,20 @@ uint64_t copy_and_publish(Connection& c, Cursor from, uint64_t bytes) {
     const uint64_t position = side.tail.load(memory_order_relaxed);
     const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
     if (chunk == 0) break;
-    ring_put(c.out_region, side.out_map.newest, position, from, chunk);
+    if (!copied([&] { ring_put(c.out_region, side.out_map.newest, position, from, chunk); })) {
+      if (done == 0) return -EFAULT;
+      break;
+    }
     side.tail.store(position + chunk, memory_order_relaxed);  // the commit: a dead owner's copy before it never happened
     c.out->tail.store(position + chunk, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
     done += chunk;
   }
-  return done;
-}
-
-}  // namespace
-
-namespace {
-
-void publish_late(Connection& c) {
-  while (c.side->late_count > 0) {
-    sys::SignalsBlocked alone;
-    iovec part{c.side->late, c.side->late_count};
-    copy_and_publish(c, Cursor(&part, 1), part.iov_len);
-    c.side->late_count = 0;
-  }
-}
-
-// What a handler has put off behind a copy comes also when that copy does not.
-class Copying : Duty {
- public:
-  explicit Copying(Connection& connection) : connection_(connection) { begin(kFate); }
-  ~Copying() { done(); }
-
- private:
-  static void undo(Duty& duty) {
-    Connection& c = static_cast<Copying&>(duty).connection_;
-    publish_late(c);
-    c.side->copying = 0;
-  }
-  static constexpr Fate kFate{undo};
-  Connection& connection_;
-};
-
-}  // namespace
-
-uint64_t put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
-  uint64_t done = 0;
-  Copying copying(c);
-  do {
-    c.side->copying = bytes + 1;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (done == 0) done = copy_and_publish(c, from, bytes);
-    publish_late(c);
-    c.side->copying = 0;
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-  } while (c.side->late_count > 0);
   if (done > 0) {
     c.tally.ring_bytes_out += done;
     ++c.tally.ring_ops_out;
-    if (!c.side->upgraded.load(memory_order_relaxed)) count_upgrade(c);
+    if (!side.upgraded.load(memory_order_relaxed)) count_upgrade(c);
   }
-  return done;
-}
-
-uint64_t put_off(Connection& c, Cursor from, uint64_t bytes) {
-  const uint64_t spoken_for = c.side->copying - 1 + c.side->late_count;
-  const uint64_t space = free_bytes(*c.side);
-  bytes = min_of(bytes, min_of<uint64_t>(Side::kLateBytes - c.side->late_count, space > spoken_for ? space - spoken_for : 0));
-  from.take(c.side->late + c.side->late_count, bytes);
-  c.side->late_count = c.side->late_count + static_cast<uint32_t>(bytes);
-  c.tally.ring_bytes_out += bytes;
-  return bytes;
+  return static_cast<long>(done);
 }
 
 bool ring_writable(Connection& c, int fd) {

@@ -106,9 +106,9 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   } else if (!request.to.all(min_of(bytes, c.side->tail_seen.load(memory_order_relaxed) - c.side->head.load(memory_order_relaxed)),
                              [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::write); })) {
     return -EFAULT;
-  } else if (const uint64_t got = take_from_ring(c, fd, request.to, bytes, peek, nested)) {
-    if (request.message) fill_message(c, fd, *request.message);
-    return static_cast<long>(got);
+  } else if (const long got = take_from_ring(c, fd, request.to, bytes, peek, nested); got != 0) {
+    if (got > 0 && request.message) fill_message(c, fd, *request.message);
+    return got;
   }
   if (c.side->in_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
   if (!nested && c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
@@ -162,10 +162,11 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   const uint64_t bytes = min_of(request.bytes, end - begin);
   if (bytes == 0) return 0;
   if (!request.to.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::write); })) return -EFAULT;
-  const uint64_t got = take_from_ring(c, fd, request.to, bytes, request.flags & MSG_PEEK, false);
+  const long got = take_from_ring(c, fd, request.to, bytes, request.flags & MSG_PEEK, false);
+  if (got < 0) return got;
   if (side.head.load(memory_order_relaxed) >= end) end_of_left(c, fd);
   if (request.message) fill_message(c, fd, *request.message);
-  return got > 0 ? static_cast<long>(got) : kTryAgain;
+  return got > 0 ? got : kTryAgain;
 }
 
 long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel, Sleep sleep) {

@@ -50,18 +50,14 @@ long check_alive(Connection& c, int fd, int flags) {
   return 0;
 }
 
-long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) {
-  if (nested && c.side->copying > 0) {
-    const uint64_t put = put_off(c, request.from, request.bytes);
-    return put > 0 ? static_cast<long>(put) : -ENOBUFS;
-  }
+long write_ring(Connection& c, int fd, const SendRequest& request) {
   const uint64_t whole = min_of(min_of<uint64_t>(request.bytes, kWholeBytes), class_bytes(c.side->out_map.newest) / 2);
   // Full for us as long as neither the peer's head nor what we know of it moves: whoever polls goes by the latter.
   // (The peer's head is a cache line that the peer writes on every read: not to be touched without need.)
   uint64_t& full_at = c.side->full_at;
   if (full_at != 0 && full_at == c.out->head.load(memory_order_relaxed) + 1 && full_at == c.side->head_seen + 1) return -EAGAIN;
   full_at = 0;
-  if (ring_space(c, fd, request.bytes, nested) < whole) {
+  if (ring_space(c, fd, request.bytes) < whole) {
     if (c.side->out_flow.load(memory_order_relaxed) == Flow::broken) return kTryAgain;
     full_at = c.side->head_seen + 1;
     return -EAGAIN;
@@ -70,29 +66,27 @@ long write_ring(Connection& c, int fd, const SendRequest& request, bool nested) 
   if (bytes > kWholeBytes && chaos_splits(c)) bytes -= bytes % 7;
   if (!request.from.all(bytes, [](const uint8_t* part, size_t n) { return sys::accessible(part, n, sys::Access::read); }))
     return -EFAULT;
-  uint64_t put = 0;
+  long put = 0;
   {
-    Writing writing(*c.out, nested ? Writing::Within::perhaps_another : Writing::Within::nothing);
+    Writing writing(*c.out);
     if (writing.frozen()) return kTryAgain;
     put = put_into_ring(c, request.from, bytes);
   }
   // The other end left in the meantime, and did not wait for so long: nobody looks into the ring.
-  if (!nested && is_frozen(c.out->ask.load(memory_order_relaxed))) advance_outgoing(c, fd);
-  return put > 0 ? static_cast<long>(put) : -EAGAIN;
+  if (is_frozen(c.out->ask.load(memory_order_relaxed))) advance_outgoing(c, fd);
+  return put != 0 ? put : -EAGAIN;
 }
 
 // Into the ring, and a bell if the reader sleeps. A peer that is gone is told by a question before, or by the bell after. Gives up the lock.
 long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& lock) {
   Side& side = *c.side;
-  const bool nested = lock.nested();
   const bool said_goodbye =
       c.out->gone_reader.load(memory_order_relaxed) != 0 || side.shut_write.load(memory_order_relaxed);
-  const bool bell_will_tell = !nested && !said_goodbye && bell_is_due(c, fd);
+  const bool bell_will_tell = !said_goodbye && bell_is_due(c, fd);
   if (const long dead = bell_will_tell ? 0 : check_alive(c, fd, request.flags); dead < 0) return dead;
   const uint64_t before = side.tail.load(memory_order_relaxed);
-  const long sent = write_ring(c, fd, request, nested);
+  const long sent = write_ring(c, fd, request);
   lock.release();
-  if (nested) full_barrier();  // the outer section has not unlocked yet
   if (sent == -EAGAIN && bell_will_tell) {  // no bell after all
     const long dead = check_alive(c, fd, request.flags);
     return dead < 0 ? dead : sent;
@@ -110,13 +104,14 @@ long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& l
 long write_channel(Connection& c, int fd, const SendRequest& request) {
   Side& side = *c.side;
   Locked lock(side.write_lock);
+  if (lock.nested()) return -ENOBUFS;  // a handler that was not held back, in the middle of its thread's write
   fd = open_fd(c, fd);
-  const bool settled = lock.nested() || advance_outgoing(c, fd);
+  const bool settled = advance_outgoing(c, fd);
   if (request.message || (request.flags & MSG_OOB)) {
     // Descriptors, credentials and urgent bytes are the kernel's to carry.
     const Reason reason = request.message ? Reason::carries_descriptors : Reason::out_of_band;
     const bool on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
-    if (on_ring && (lock.nested() || !settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
+    if (on_ring && (!settled || !demote_outgoing(c, fd, reason))) return -EAGAIN;
   }
   if (!settled && side.begun != Begun::nothing) return -EAGAIN;
   switch (side.out_flow.load(memory_order_relaxed)) {

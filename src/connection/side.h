@@ -87,12 +87,6 @@ struct alignas(64) Side {
   uint32_t fence_bell;                    // number of the last bell of the down-fence begun
   uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
 
-  // A signal handler may write while its own thread copies into the ring, and so may a child that it makes: their bytes wait here, behind the copy.
-  static constexpr uint32_t kLateBytes = 512;
-  volatile uint64_t copying;              // bytes that the interrupted copy will publish; 0: none is under way
-  volatile uint32_t late_count;
-  uint8_t late[kLateBytes];
-
   // --- both
   std::atomic<uint32_t> holders;          // processes that have the socket open and know it
   std::atomic<bool> nonblocking;          // O_NONBLOCK of the open file description

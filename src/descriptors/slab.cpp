@@ -28,7 +28,7 @@ struct Slab {
 std::atomic<Slab*> slabs[kSlabs];
 std::atomic<size_t> slab_count;
 FamilyLock slab_lock;
-// By lock_slabs_before_fork(), and not by what its handler has interrupted.
+// By lock_slabs_before_fork(), and not by what a handler that was not held back has interrupted.
 struct {
   bool upgrades, slabs;
 } taken_for_fork;
@@ -98,13 +98,6 @@ void for_each_live(Function function) {
       if (connection.references.load() > 0) function(connection);
 }
 
-bool in_a_side(const FamilyLock& lock) {
-  const auto* at = reinterpret_cast<const uint8_t*>(&lock);
-  for (size_t i = 0; i < slab_count.load(); ++i)
-    if (const auto* sides = reinterpret_cast<const uint8_t*>(slabs[i].load()->sides); at >= sides && at < sides + kSideBytes) return true;
-  return false;
-}
-
 }  // namespace
 
 // A fork either counts the new connection as shared, or comes later: nothing may appear in the child's table that nobody has counted.
@@ -149,32 +142,13 @@ void free_connection(Connection& connection) {
   }
 }
 
-namespace {
-
-void lock_for_fork() {
-  for (;;) {
-    const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
-    const bool slabs_too = slab_lock.try_lock();
-    if (slabs_too || slab_lock.mine()) {
-      taken_for_fork = {upgrades, slabs_too};
-      return;
-    }
-    // Not waited for under the other lock, which a handler inside a section of slab_lock may want for a fork of its own.
-    if (upgrades) upgrade_lock.unlock();
-    slab_lock.lock();
-    slab_lock.unlock();
-  }
-}
-
-}  // namespace
-
 void lock_slabs_before_fork() {
-  lock_for_fork();
+  const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
+  taken_for_fork = {upgrades, slab_lock.lock() == FamilyLock::Held::taken};
   for_each_live([](Connection& connection) {
     connection.shared_over_fork.store(true);
     connection.side->holders.fetch_add(1);
   });
-  Locked::suspend_all(in_a_side);
 }
 
 void unlock_slabs_in_parent(Born born) {

@@ -13,6 +13,7 @@
 #include "wait/duties.h"
 #include "wait/held_back.h"
 #include "wait/signals.h"
+#include "wait/user_copy.h"
 
 namespace shunt::interpose {
 namespace {
@@ -48,6 +49,7 @@ void run(int signal, siginfo_t* information, void* context) {
 template <int slot>
 void trampoline(int signal, siginfo_t* information, void* context) {
   finish_step(context);
+  if (end_copy(signal, *information, context)) return;
   const Slot& mine = slots[signal][slot];
   const bool alternate = mine.flags.load(std::memory_order_relaxed) & SA_ONSTACK;
   const Arrived arrived{signal, mine.blocks.load(std::memory_order_relaxed), alternate ? Stack::alternate : Stack::threads, run<slot>};
@@ -89,8 +91,10 @@ class Installing {
 
 // Shows the program its own handler.
 void translate(int signal, struct sigaction& action) {
-  if (const int slot = slot_of(action); slot >= 0)
-    action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
+  const int slot = slot_of(action);
+  if (slot < 0) return;
+  action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
+  if (!(slots[signal][slot].flags.load(std::memory_order_relaxed) & SA_SIGINFO)) action.sa_flags &= ~SA_SIGINFO;
 }
 
 int install_trampoline(int signal, struct sigaction action, struct sigaction* old) {
@@ -101,6 +105,7 @@ int install_trampoline(int signal, struct sigaction action, struct sigaction* ol
   slots[signal][slot].flags.store(action.sa_flags, std::memory_order_relaxed);
   const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : uint64_t{1} << (signal - 1);
   slots[signal][slot].blocks.store(*reinterpret_cast<const uint64_t*>(&action.sa_mask) | itself, std::memory_order_relaxed);
+  action.sa_flags |= SA_SIGINFO;  // else the kernel does not say what happened
   action.sa_sigaction = slot == 0 ? trampoline<0> : trampoline<1>;
   const int result = next.sigaction(signal, &action, old);
   if (result == 0 && old) translate(signal, *old);

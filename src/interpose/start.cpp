@@ -108,6 +108,7 @@ void before_any_fork() {
   const uint64_t all = ~uint64_t{0};
   uint64_t mask = 0;
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask, sizeof mask);
+  note_fork();
   before_fork();  // the upgrade lock comes before readiness's registry lock, as in an upgrade
   readiness_before_fork();
   mask_at_fork = mask;

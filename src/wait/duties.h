@@ -9,14 +9,15 @@
 namespace shunt {
 
 class Duty;
+struct Resumption;
 
 struct Duties {
   Duty* innermost;
   Duty* floor;  // the innermost one of the code that the running handler has interrupted: that goes on when the handler returns
   Duty* inherited;  // in a child made by a handler: from here on outwards they are copies of the parent's
   bool forked;      // a handler has made a child: when it returns, continue_after_fork()
-  bool born_inside;  // a child on a stack of its own, made by a handler: its parent may be waiting for it inside of a call
   uint8_t held_back;  // so many handlers wait for the end of a section (wait/held_back.h)
+  const Resumption* copy;      // the copy of the program's memory that is under way, and where to go on if it cannot be (wait/user_copy.h)
   bool shared;      // another process runs on this thread's memory, beside it: nobody can tell whose is what
 };
 inline thread_local Duties duties{};
@@ -81,14 +82,14 @@ void for_each_duty(Function function) {
 void undo_duties_down_to(Duty* floor);
 // The handler returns into the call that it interrupted when it, or one that interrupted it, made a child. In the parent and in the child.
 void continue_after_fork(Duty* floor);
-// A handler runs that has interrupted a call and will be seen to return.
-inline bool handler_interrupts_a_call() { return duties.innermost && duties.innermost == duties.floor && !duties.shared; }
+// Before a fork. If a handler makes it that has interrupted a call, and will be seen to return, both will have to know.
+inline void note_fork() {
+  if (duties.innermost && duties.innermost == duties.floor && !duties.shared) duties.forked = true;
+}
 // For a child that begins with a stack of its own, or cannot know what it is inside of.
 inline void forget_duties() {
-  const bool inside = duties.innermost != nullptr && !duties.shared;
   const uint8_t held_back = duties.held_back;
   duties = {};
-  duties.born_inside = inside;
   duties.held_back = held_back;
 }
 inline void note_inherited_duties() {
@@ -99,8 +100,14 @@ inline void note_inherited_duties() {
 // The program's handler runs. Leaving it by a jump ends what it interrupted.
 class HandlerScope {
  public:
-  HandlerScope() : outer_floor_(duties.floor) { duties.floor = duties.innermost; }
-  ~HandlerScope() { duties.floor = outer_floor_; }
+  HandlerScope() : outer_floor_(duties.floor), outer_copy_(duties.copy) {
+    duties.floor = duties.innermost;
+    duties.copy = nullptr;
+  }
+  ~HandlerScope() {
+    duties.floor = outer_floor_;
+    duties.copy = outer_copy_;
+  }
   HandlerScope(const HandlerScope&) = delete;
   HandlerScope& operator=(const HandlerScope&) = delete;
   bool interrupts_a_call() const { return duties.floor != outer_floor_; }
@@ -114,6 +121,7 @@ class HandlerScope {
 
  private:
   Duty* outer_floor_;
+  const Resumption* outer_copy_;
 };
 
 // ---- two steps that no handler sees apart: finish_step() in the trampoline makes the second one, where a signal came between

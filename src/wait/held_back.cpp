@@ -15,6 +15,8 @@ constexpr Mask bit(int signal) { return Mask{1} << (signal - 1); }
 // The kernel ends a program that has blocked one of these and runs into it.
 constexpr Mask kFaults = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS);
 
+// What is blocked as long as handlers are held back; SIGKILL and SIGSTOP never are.
+constexpr Mask kHeld = ~(kFaults | bit(SIGKILL) | bit(SIGSTOP));
 constexpr int kAutoDisarm = static_cast<int>(1u << 31);  // SS_AUTODISARM of <linux/signal.h>
 
 struct HeldBack {
@@ -23,7 +25,7 @@ struct HeldBack {
   Mask before;
 };
 // The kernel delivers several at once: each interrupts the one before in its first instruction. As many as that are seldom more.
-constexpr uint8_t kMost = 4;
+constexpr uint8_t kMost = 8;
 constinit thread_local HeldBack held[kMost] = {};
 
 Mask& mask_in(ucontext_t& context) { return *reinterpret_cast<Mask*>(&context.uc_sigmask); }
@@ -73,21 +75,20 @@ bool hold_back(const Arrived& arrived, const siginfo_t& information, void* conte
   if (!duties.innermost) return false;
   if ((bit(arrived.signal) & kFaults) && information.si_code > 0) return false;
   if (!in_section()) return false;
-  const Mask asynchronous = ~kFaults;
-  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &asynchronous, nullptr, sizeof asynchronous);  // another may come in this very function
+  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &kHeld, nullptr, sizeof kHeld);  // another may come in this very function
   if (duties.held_back == kMost) return false;
   Mask& mask = mask_in(*static_cast<ucontext_t*>(context));
   held[duties.held_back++] = {arrived, information, mask};
-  mask |= ~kFaults;
+  mask |= kHeld;
   return true;
 }
 
 void go_on_holding(void* context) {
   if (!duties.held_back) return;
   Mask& mask = mask_in(*static_cast<ucontext_t*>(context));
-  if ((mask | ~kFaults) == mask) return;
+  if ((mask | kHeld) == mask) return;
   held[duties.held_back - 1].before = mask;
-  mask |= ~kFaults;
+  mask |= kHeld;
 }
 
 // Each sees the registers of this place. One that leaves by a jump leaves those after it, too, as on the kernel.

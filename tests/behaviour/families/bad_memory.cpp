@@ -14,8 +14,10 @@
 
 #include "behaviour.h"
 #include "check.h"
+#include "children.h"
 #include "io.h"
 #include "role.h"
+#include "signals.h"
 
 namespace shunt::behaviour {
 namespace {
@@ -125,6 +127,43 @@ BEHAVIOUR{.name = "memory_that_cannot_be_touched",
                 }
                 CHECK_EQ(read_exactly(fd, 1000), bytes_at(0, 1000));
                 write_all(fd, "done");
+              }};
+
+// The program has a handler for faults, and a kernel call never runs it.
+BEHAVIOUR{.name = "memory_that_was_good_before",
+          .server =
+              [](int fd) {
+                echo_plainly(fd, 3);
+                await_peer();
+                write_all(fd, bytes_at(0, 20'000));
+                tell_peer();
+                CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
+                expect_end_of_stream(fd);
+              },
+          .client =
+              [](int fd) {
+                count_signal(SIGSEGV, 0);
+                ask_plainly(fd, 3);
+                constexpr size_t kBytes = 20'480;
+                auto* memory = static_cast<char*>(::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+                CHECK(memory != MAP_FAILED);
+                tell_peer();
+                await_peer();
+                CHECK_EQ(::recv(fd, memory, 1000, MSG_PEEK), 1000);
+                CHECK_EQ(::send(fd, memory, 0, 0), 0);
+                CHECK_EQ(::write(fd, memory, 1000), 1000);  // so both are known to be good
+                for (int i = 0; i < 3; ++i) {
+                  CHECK_EQ(::mprotect(memory, kBytes, i == 0 ? PROT_READ : PROT_NONE), 0);
+                  if (i == 2) CHECK_EQ(::munmap(memory, kBytes), 0);
+                  CHECK_ERRNO(::read(fd, memory, 1000), EFAULT);
+                  CHECK_ERRNO(::recv(fd, memory + 500, 10, MSG_PEEK), EFAULT);
+                  if (i > 0) CHECK_ERRNO(::write(fd, memory, 1000), EFAULT);
+                  if (i > 0) CHECK_ERRNO(::send(fd, memory + 3, 1, 0), EFAULT);
+                }
+                CHECK_EQ(signals_counted(), 0);
+                CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
+                write_all(fd, bytes_at(1000, 19'000));
+                CHECK_EQ(::close(fd), 0);
               }};
 
 }  // namespace

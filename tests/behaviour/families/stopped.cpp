@@ -13,6 +13,7 @@
 #include "check.h"
 #include "io.h"
 #include "role.h"
+#include "signals.h"
 
 namespace shunt::behaviour {
 namespace {
@@ -20,7 +21,8 @@ namespace {
 constexpr size_t kPage = 4096, kWrite = 2 * kPage;
 char* pages;
 
-// The second page of what is written appears while it is copied, and the process stops there.
+// The second page of what is written appears while it is copied, and the process stops there. (With a handler that libc installed, the write would end in
+// front of that page, as the kernel's does.)
 void stop_in_the_copy(int) {
   ::mprotect(pages, kWrite, PROT_READ | PROT_WRITE);
   ::raise(SIGSTOP);
@@ -37,7 +39,7 @@ void write_pages(int fd, uint64_t position) {
 
 void write_and_stop_in_it(int fd, uint64_t position) {
   std::memcpy(pages, bytes_at(position, kWrite).data(), kWrite);
-  ::signal(SIGSEGV, stop_in_the_copy);
+  handle_past_libc(SIGSEGV, stop_in_the_copy);
   CHECK_EQ(::mprotect(pages + kPage, kPage, PROT_NONE), 0);
   for (size_t done = 0; done < kWrite;) {
     const ssize_t n = ::write(fd, pages + done, kWrite - done);

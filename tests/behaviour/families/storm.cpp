@@ -251,5 +251,48 @@ BEHAVIOUR{.name = "of_broken_pipes",
                 CHECK_EQ(signals_counted(), failed);
               }};
 
+// "If multiple instances of a real-time signal are queued, they are delivered in order" (signal(7)), each with its value, whatever call they interrupt.
+constexpr int kQueued = 5000;
+int expected = 0;  // the next value
+BEHAVIOUR{.name = "of_queued_signals",
+          .server =
+              [](int fd) {
+                for (;;) {
+                  char data[kMost];
+                  const ssize_t n = ::read(fd, data, sizeof data);
+                  CHECK(n >= 0);
+                  if (n == 0) return;
+                  write_all(fd, std::string(data, static_cast<size_t>(n)));
+                }
+              },
+          .client =
+              [](int fd) {
+                struct sigaction action {};
+                action.sa_sigaction = [](int, siginfo_t* information, void*) {
+                  CHECK_EQ(information->si_value.sival_int, expected);
+                  expected = expected + 1;
+                };
+                action.sa_flags = SA_SIGINFO | SA_RESTART;
+                CHECK_EQ(::sigaction(SIGRTMIN, &action, nullptr), 0);
+                std::thread sends([to = ::pthread_self()] {
+                  for (int i = 0; i < kQueued;) {
+                    const int error = ::pthread_sigqueue(to, SIGRTMIN, {.sival_int = i});
+                    CHECK(error == 0 || error == EAGAIN);
+                    if (error == 0 && ++i % 7 != 0) continue;
+                    for (const double end = now_ms() + 0.05; now_ms() < end;) {
+                    }
+                  }
+                });
+                uint64_t done = 0;
+                for (uint64_t round = 0; expected < kQueued; ++round) {
+                  const std::string data = bytes_at(done, size_of(round));
+                  write_all(fd, data);
+                  CHECK_EQ(read_exactly(fd, data.size()), data);
+                  done += data.size();
+                }
+                sends.join();
+                CHECK_EQ(::close(fd), 0);
+              }};
+
 }  // namespace
 }  // namespace shunt::behaviour

@@ -1,11 +1,20 @@
 // The counting handler and the timers of signals.h.
 #include "signals.h"
 
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <atomic>
 
 #include "check.h"
+
+// The kernel returns from a handler by way of this.
+asm(".text\n"
+    "shunt_behaviour_restorer:\n\t"
+    "movl $15, %eax\n\t"
+    "syscall\n");
+extern "C" void shunt_behaviour_restorer();
 
 namespace shunt::behaviour {
 namespace {
@@ -34,6 +43,17 @@ void count_signal(int signal, int flags) {
 }
 
 int signals_counted() { return counted; }
+
+void handle_past_libc(int signal, void (*handler)(int)) {
+  constexpr unsigned long kRestorer = 0x04000000;  // SA_RESTORER
+  const struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)();
+    unsigned long mask;
+  } action{handler, kRestorer, shunt_behaviour_restorer, 0};
+  CHECK_EQ(::syscall(SYS_rt_sigaction, signal, &action, nullptr, sizeof action.mask), 0);
+}
 
 void alarm_after_ms(int milliseconds) { set_timer(milliseconds * 1000, 0); }
 void alarm_every_us(int microseconds) { set_timer(microseconds, microseconds); }

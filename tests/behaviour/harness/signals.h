@@ -10,6 +10,9 @@ namespace shunt::behaviour {
 void count_signal(int signal, int flags);
 int signals_counted();  // since the last count_signal
 
+// By the kernel's own call: the library does not see it.
+void handle_past_libc(int signal, void (*handler)(int));
+
 void alarm_after_ms(int milliseconds);  // one SIGALRM
 void alarm_every_us(int microseconds);  // SIGALRM over and over; 0 ends it
 

@@ -260,47 +260,5 @@ TEST(ThreadId, IsTheKernelsAndAForkedChildsOwn) {
   EXPECT_EQ(status, 0);
 }
 
-// A handler of the owner has made a child, and runs still.
-TEST_F(Lock, ASuspendedSectionHasOneGuestAtATime) {
-  shared_.lock.lock();
-  shared_.lock.suspend();
-  struct Copied : Duty {
-  } copied;
-  const auto enter = [&](int times) {
-    duties.inherited = &copied;
-    for (int i = 0; i < times; ++i) {
-      const FamilyLock::Held held = shared_.lock.lock();
-      EXPECT_EQ(held, FamilyLock::Held::guest);
-      ++shared_.counter;
-      shared_.lock.leave(held);
-    }
-  };
-  std::vector<std::thread> guests;
-  for (int i = 0; i < 3; ++i) guests.emplace_back(enter, 20'000);
-  enter(20'000);  // the handler's own
-  for (std::thread& guest : guests) guest.join();
-  EXPECT_EQ(shared_.counter, 80'000u);
-  duties.inherited = nullptr;
-  shared_.lock.resume();
-  EXPECT_TRUE(shared_.lock.mine());
-  EXPECT_FALSE(free_for_others());
-  shared_.lock.unlock();
-  EXPECT_TRUE(free_for_others());
-}
-
-TEST_F(Lock, ASuspendedSectionOfADeadOwnerIsTakenOver) {
-  const pid_t child = fork();
-  if (child == 0) {
-    forget_thread_id();
-    shared_.lock.lock();
-    shared_.lock.suspend();
-    _exit(0);
-  }
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
-  EXPECT_EQ(shared_.lock.lock(), FamilyLock::Held::taken);
-  shared_.lock.unlock();
-  EXPECT_TRUE(free_for_others());
-}
-
 }  // namespace
 }  // namespace shunt::testing

@@ -64,10 +64,10 @@ TEST(Duties, AHandlersChildGoesOnWithItsParentsCallsFromTheOutermostInwards) {
   Noted two(2);
   {
     HandlerScope handler;
-    EXPECT_TRUE(handler_interrupts_a_call());
-    duties.forked = true;
+    note_fork();
+    EXPECT_TRUE(duties.forked);
     handler.returns();  // as in the parent
-    duties.forked = true;
+    note_fork();
     note_inherited_duties();
     handler.returns();  // as in the child
   }
