@@ -33,6 +33,7 @@ void complete_up_fence(Connection& c) {
 namespace {
 
 constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
+constexpr uint64_t kAhead = 512;  // a ring that has less than this left over grows, if it can
 constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
 
 uint64_t send_buffer(int fd) {
@@ -224,10 +225,11 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
 }
 
 uint64_t ring_space(Connection& c, int fd, uint64_t wanted) {
+  const uint64_t room = wanted + kAhead;
   const uint64_t space = free_bytes(*c.side);
-  if (space >= wanted) return space;
+  if (space >= room) return space;
   if (!refresh_head(c, fd)) return 0;
-  if (free_bytes(*c.side) < wanted) grow(c, wanted);
+  if (free_bytes(*c.side) < room) grow(c, room);
   return free_bytes(*c.side);
 }
 
