@@ -5,7 +5,6 @@
 #include "connection/flow.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
-#include "wait/user_copy.h"
 
 namespace shunt {
 
@@ -347,16 +346,14 @@ long take_from_ring(Connection& c, int fd, Cursor to, uint64_t bytes, bool peek,
     const uint64_t begin = side.head.load(memory_order_relaxed);
     if (side.tail_seen.load(memory_order_relaxed) - begin < bytes && !refresh_tail(c, fd, nested)) return 0;
     const uint64_t end = begin + min_of(bytes, side.tail_seen.load(memory_order_relaxed) - begin);
-    const bool all = copied([&] {
-      Cursor walk = to;
-      for (uint64_t position = begin; position < end;) {
-        const uint32_t ring_class = class_at(side.in_map, position);
-        const uint64_t limit = class_end(side.in_map, ring_class, end);
-        ring_get(c.in_region, ring_class, position, walk, limit - position);
-        position = limit;
-      }
-    });
-    if (!all) return -EFAULT;
+    uint64_t position = begin;
+    Cursor walk = to;
+    while (position < end) {
+      const uint32_t ring_class = class_at(side.in_map, position);
+      const uint64_t limit = class_end(side.in_map, ring_class, end);
+      if (!ring_get(c.in_region, ring_class, position, walk, limit - position)) return -EFAULT;
+      position = limit;
+    }
     if (peek) return static_cast<long>(end - begin);
     if (!commit_cursor(side.head, begin, end)) continue;  // a handler on this thread read in between
     uint64_t head;

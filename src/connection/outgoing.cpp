@@ -8,7 +8,6 @@
 #include "observe/report.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
-#include "wait/user_copy.h"
 
 namespace shunt {
 
@@ -241,7 +240,7 @@ long put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
     const uint64_t position = side.tail.load(memory_order_relaxed);
     const uint64_t chunk = min_of(min_of(bytes - done, free_bytes(side)), kChunk);
     if (chunk == 0) break;
-    if (!copied([&] { ring_put(c.out_region, side.out_map.newest, position, from, chunk); })) {
+    if (!ring_put(c.out_region, side.out_map.newest, position, from, chunk)) {
       if (done == 0) return -EFAULT;
       break;
     }

@@ -8,12 +8,12 @@
 #include <atomic>
 
 #include "interpose/export.h"
+#include "shm/user_copy.h"
 #include "sys/next.h"
 #include "sys/raw.h"
 #include "wait/duties.h"
 #include "wait/held_back.h"
 #include "wait/signals.h"
-#include "wait/user_copy.h"
 
 namespace shunt::interpose {
 namespace {

@@ -2,11 +2,11 @@
 // Called under the read or write lock of a side, or in its owner's signal handler. Pure memory; never decides when.
 #pragma once
 
-#include <cstring>
 #include <sys/uio.h>
 
 #include "base/platform.h"
 #include "shm/layout.h"
+#include "shm/user_copy.h"
 
 namespace shunt {
 
@@ -64,18 +64,6 @@ inline uint64_t contiguous(uint32_t ring_class, uint64_t position) {
   return size - (position & (size - 1));
 }
 
-// memcpy in pieces for which libc does not take `rep movsb`: that instruction runs at a fraction of its speed on AMD's Zen 3 and 4 when source and
-// destination lie at nearly the same place of their pages, as a ring and a large buffer do (glibc bug 30994).
-inline void copy_bytes(uint8_t* to, const uint8_t* from, size_t bytes) {
-  constexpr size_t kPiece = 2048;
-  for (; bytes > kPiece; bytes -= kPiece, to += kPiece, from += kPiece) {
-    size_t piece = kPiece;
-    __asm__("" : "+r"(piece));  // a size that the compiler knew would become `rep movsq`
-    memcpy(to, from, piece);
-  }
-  memcpy(to, from, bytes);
-}
-
 // A walk over a caller's iovec: what is left of it.
 class Cursor {
  public:
@@ -86,12 +74,16 @@ class Cursor {
     for (size_t i = 0; i < count_; ++i) total += vector_[i].iov_len;
     return total - offset_;
   }
-  // Copies `bytes` from the caller's memory to `to`, or from `from` into it, and advances.
-  void take(uint8_t* to, size_t bytes) {
-    each(bytes, [&](uint8_t* mine, size_t n) { copy_bytes(to, mine, n), to += n; });
+  // Copies `bytes` from the caller's memory to `to`, or from `from` into it, and advances. False: that memory is bad.
+  bool take(uint8_t* to, size_t bytes) {
+    bool good = true;
+    each(bytes, [&](uint8_t* mine, size_t n) { good = good && copy_user(to, mine, n), to += n; });
+    return good;
   }
-  void fill(const uint8_t* from, size_t bytes) {
-    each(bytes, [&](uint8_t* mine, size_t n) { copy_bytes(mine, from, n), from += n; });
+  bool fill(const uint8_t* from, size_t bytes) {
+    bool good = true;
+    each(bytes, [&](uint8_t* mine, size_t n) { good = good && copy_user(mine, from, n), from += n; });
+    return good;
   }
   // Calls good(memory, bytes) for each part of the next `bytes`; false as soon as one is not.
   template <typename Good>
@@ -135,16 +127,16 @@ class Cursor {
   size_t offset_ = 0;
 };
 
-// Copies between a caller's memory and [position, position + bytes) of an area, splitting at the wrap.
-inline void ring_put(const Region& region, uint32_t ring_class, uint64_t position, Cursor& from, uint64_t bytes) {
+// Copies between a caller's memory and [position, position + bytes) of an area, splitting at the wrap. False: the caller's memory is bad.
+inline bool ring_put(const Region& region, uint32_t ring_class, uint64_t position, Cursor& from, uint64_t bytes) {
   const uint64_t first = min_of(bytes, contiguous(ring_class, position));
-  from.take(ring_at(region, ring_class, position), first);
-  if (bytes > first) from.take(ring_at(region, ring_class, position + first), bytes - first);
+  return from.take(ring_at(region, ring_class, position), first) &&
+         (bytes == first || from.take(ring_at(region, ring_class, position + first), bytes - first));
 }
-inline void ring_get(const Region& region, uint32_t ring_class, uint64_t position, Cursor& to, uint64_t bytes) {
+inline bool ring_get(const Region& region, uint32_t ring_class, uint64_t position, Cursor& to, uint64_t bytes) {
   const uint64_t first = min_of(bytes, contiguous(ring_class, position));
-  to.fill(ring_at(region, ring_class, position), first);
-  if (bytes > first) to.fill(ring_at(region, ring_class, position + first), bytes - first);
+  return to.fill(ring_at(region, ring_class, position), first) &&
+         (bytes == first || to.fill(ring_at(region, ring_class, position + first), bytes - first));
 }
 
 }  // namespace shunt

@@ -6,10 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shm/user_copy.h"
+
 namespace shunt {
 
 class Duty;
-struct Resumption;
 
 struct Duties {
   Duty* innermost;
@@ -17,7 +18,6 @@ struct Duties {
   Duty* inherited;  // in a child made by a handler: from here on outwards they are copies of the parent's
   bool forked;      // a handler has made a child: when it returns, continue_after_fork()
   uint8_t held_back;  // so many handlers wait for the end of a section (wait/held_back.h)
-  const Resumption* copy;      // the copy of the program's memory that is under way, and where to go on if it cannot be (wait/user_copy.h)
   bool shared;      // another process runs on this thread's memory, beside it: nobody can tell whose is what
 };
 inline thread_local Duties duties{};
@@ -100,13 +100,13 @@ inline void note_inherited_duties() {
 // The program's handler runs. Leaving it by a jump ends what it interrupted.
 class HandlerScope {
  public:
-  HandlerScope() : outer_floor_(duties.floor), outer_copy_(duties.copy) {
+  HandlerScope() : outer_floor_(duties.floor), outer_copy_(large_copy) {
     duties.floor = duties.innermost;
-    duties.copy = nullptr;
+    large_copy = nullptr;
   }
   ~HandlerScope() {
     duties.floor = outer_floor_;
-    duties.copy = outer_copy_;
+    large_copy = outer_copy_;
   }
   HandlerScope(const HandlerScope&) = delete;
   HandlerScope& operator=(const HandlerScope&) = delete;

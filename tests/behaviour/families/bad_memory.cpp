@@ -149,7 +149,7 @@ BEHAVIOUR{.name = "memory_that_was_good_before",
                 CHECK(memory != MAP_FAILED);
                 tell_peer();
                 await_peer();
-                CHECK_EQ(::recv(fd, memory, 1000, MSG_PEEK), 1000);
+                CHECK(::recv(fd, memory, 1000, MSG_PEEK) > 0);
                 CHECK_EQ(::send(fd, memory, 0, 0), 0);
                 CHECK_EQ(::write(fd, memory, 1000), 1000);  // so both are known to be good
                 for (int i = 0; i < 3; ++i) {

@@ -9,7 +9,7 @@
 #include <csetjmp>
 #include <vector>
 
-#include "wait/user_copy.h"
+#include "shm/user_copy.h"
 
 namespace shunt::testing {
 namespace {
@@ -207,18 +207,29 @@ TEST_F(HeldBack, AFaultIsHandledWhereItIs) {
   signal(SIGSEGV, SIG_DFL);
 }
 
+TEST(UserCopy, CopiesEachLength) {
+  uint8_t from[3100], to[3100];
+  for (size_t i = 0; i < sizeof from; ++i) from[i] = static_cast<uint8_t>(i * 7 + 1);
+  for (size_t bytes = 0; bytes < 3000; bytes += bytes < 300 ? 1 : 97) {
+    memset(to, 0, sizeof to);
+    ASSERT_TRUE(copy_user(to + 10, from + bytes % 13, bytes));
+    ASSERT_EQ(memcmp(to + 10, from + bytes % 13, bytes), 0) << bytes;
+    for (size_t i = 0; i < 10; ++i) ASSERT_EQ(to[i] + to[10 + bytes + i], 0) << bytes;
+  }
+}
+
 TEST_F(HeldBack, AFaultInACopyEndsTheCopy) {
   page = static_cast<char*>(mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  char other[64] = "other";
+  uint8_t other[3000] = "other";
+  auto* const bad = reinterpret_cast<uint8_t*>(page);
   handle(SIGSEGV);
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(copied([&] { memcpy(page, other, sizeof other); }));
-    EXPECT_FALSE(copied([&] { memcpy(other, page, sizeof other); }));
-    EXPECT_TRUE(copied([&] { other[0] = 'O'; }));
+  for (const size_t bytes : {1, 2, 3, 4, 7, 8, 15, 16, 17, 100, 256, 257, 1000, 3000}) {
+    EXPECT_FALSE(copy_user(bad, other, bytes)) << bytes;
+    EXPECT_FALSE(copy_user(other, bad, bytes)) << bytes;
   }
-  EXPECT_EQ(duties.copy, nullptr);
+  EXPECT_EQ(large_copy, nullptr);
   EXPECT_EQ(ran.size(), 0u);
-  EXPECT_STREQ(other, "Other");
+  EXPECT_STREQ(reinterpret_cast<char*>(other), "other");
   munmap(page, 4096);
   signal(SIGSEGV, SIG_DFL);
 }
