@@ -51,6 +51,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
   uint64_t left_kernel;                   // bytes in the kernel that come first
   bool left_taken;                        // the peer puts nothing back any more
+  std::atomic<bool> delivering;           // atomic: who leaves decides who gets what is left, and a relay may be getting it: nobody takes anything
   bool end_reported;                      // the ECONNRESET of this stream was given out
   bool received_in_doubt;                 // a kernel read was left half way, or is under way: kernel_received may be too small
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
