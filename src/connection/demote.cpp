@@ -109,8 +109,8 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   if (side.left_end.load(memory_order_relaxed) == 0) {
     side.left_kernel = unread.kernel_first;
     side.left_taken = unread.taken;
-    side.leaving_from = unread.begin;
-    side.leaving_to = unread.end;
+    side.leaving_from.store(unread.begin, memory_order_relaxed);
+    side.leaving_to.store(unread.end, memory_order_relaxed);
   }
   before_what_follows();
   leave_what_nobody_puts_back(c, fd, unread);
@@ -328,7 +328,7 @@ void stop_lending(const Connection& c, int fd) {
 namespace {
 
 void has_left(Side& side) {
-  side.leaving_to = 0;
+  side.leaving_to.store(0, memory_order_relaxed);
   side.delivering.store(false, memory_order_relaxed);  // of a thread that was killed
   before_what_follows();
   side.leaver.store(0, memory_order_relaxed);
@@ -347,7 +347,12 @@ bool finish_retreat(Connection& c, int fd) {
   Unread unread{};
   leave_both(c, fd, reason, unread);
   if (unread.begin >= unread.end && side.left_end.load(memory_order_relaxed) == 0)
-    unread = {c.in->stage.load(memory_order_acquire), side.left_taken, side.left_kernel, side.leaving_from, side.leaving_to, 0};
+    unread = {c.in->stage.load(memory_order_acquire),
+              side.left_taken,
+              side.left_kernel,
+              side.leaving_from.load(memory_order_relaxed),
+              side.leaving_to.load(memory_order_relaxed),
+              0};
   unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
   if (unread.begin < unread.end && !side.left_taken) leave_to_family(c, unread);
   note_demotion(c, reason);

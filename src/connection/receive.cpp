@@ -171,7 +171,8 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
 // Another thread leaves, with bytes in the ring for which the peer has a moment.
 bool is_being_left(const Side& side) {
   const uint32_t leaver = side.leaver.load(memory_order_relaxed);
-  return side.delivering.load(memory_order_relaxed) || (leaver != 0 && leaver != thread_id() && side.leaving_from < side.leaving_to);
+  const bool leaves_some = side.leaving_from.load(memory_order_relaxed) < side.leaving_to.load(memory_order_relaxed);
+  return side.delivering.load(memory_order_relaxed) || (leaver != 0 && leaver != thread_id() && leaves_some);
 }
 
 long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel, Sleep sleep) {

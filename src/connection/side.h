@@ -57,7 +57,7 @@ struct alignas(64) Side {
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
   // For whoever goes on for a process that was killed.
   uint32_t upgraded_by;                   // process that was the only one when the channel came: old readers are its threads
-  uint64_t leaving_from, leaving_to;      // what a retreat will have left in the ring
+  std::atomic<uint64_t> leaving_from, leaving_to;  // atomic: what a retreat will have left in the ring
   uint32_t last_bells;                    // 1 + those before the data behind the down-fence, once found: with bells_final (last_bell) they are ours
   uint32_t last_bell;
 
