@@ -83,7 +83,7 @@ void return_beside_thread(int) {
     std::atomic<bool> begun = false;
     std::thread reader([&, i] {
       begun = true;
-      for (size_t bytes = 90; taken_by_other.size() < kUnread + 1; bytes = 20 + i % 7) {
+      for (size_t bytes = 90; taken_by_other.size() < kUnread + 1; bytes = 20 + static_cast<size_t>(i) % 7) {
         char data[90];
         const ssize_t n = ::recv(returning, data, bytes, i % 2 ? MSG_DONTWAIT : 0);
         CHECK(n > 0 || (n < 0 && errno == EAGAIN));
