@@ -16,6 +16,7 @@ class Ssh(Accepting):
     Its socket is the control socket; connections to `forwarded` go on to `backend` through both programs.
     """
     name = "ssh"
+    good_status = 255  # of a master without a session of its own
 
     def __init__(self, session, how, backend):
         super().__init__(session, how)
@@ -41,6 +42,10 @@ class Ssh(Accepting):
     def session_of(self, *words):
         """A client of the master. Words before `host` are ssh's, the rest is run there."""
         return ["ssh", "-F", self.config, *words]
+
+    def ask_to_stop(self):
+        """Not by a signal: a master that is about to wait (clientloop.c: a flag, then poll) would miss it, and serve on."""
+        self.must(self.session.run(self.session_of("-O", "exit", "host"), as_server=True))
 
     def stop(self):
         """Nobody waits for sshd's processes, and the last of them has the report."""

@@ -1,7 +1,9 @@
 """Servers in which connections lead unusual lives: passed between processes, inherited by programs, closed under the threads that use them."""
 import shutil
+from multiprocessing.connection import Client
 
 from . import compiled, packages, paths
+from .clients import processes
 from .event_loops import Accepting
 
 
@@ -15,6 +17,11 @@ class Processes(Accepting):
 
     def command(self):
         return [packages.PYTHON, paths.CLIENTS / "processes_server.py", self.method, self.socket]
+
+    def ask_to_stop(self):
+        """Not by a signal: Python runs no handler for one that comes just before it waits in accept()."""
+        with Client(str(self.socket), "AF_UNIX", authkey=processes.KEY) as connection:
+            connection.send(processes.END)
 
 
 class NodeCluster(Accepting):

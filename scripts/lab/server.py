@@ -27,7 +27,7 @@ class Server:
     start_timeout = 60
     stop_timeout = 60
     stop_signal = signal.SIGTERM
-    good_status = 0  # after stop_signal
+    good_status = 0  # after ask_to_stop()
 
     def __init__(self, session, how=preload.KERNEL):
         self.session, self.how = session, how
@@ -76,11 +76,14 @@ class Server:
             time.sleep(0.02)
         return self
 
+    def ask_to_stop(self):
+        self.process.send_signal(self.stop_signal)
+
     def stop(self):
         """Stop as an administrator would; the reports are complete afterwards."""
         if self.process is None:
             return
-        self.process.send_signal(self.stop_signal)
+        self.ask_to_stop()
         try:
             status = self.process.wait(self.stop_timeout)
         except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@
 #include "connection/relay.h"
 #include "observe/report.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 
@@ -20,15 +21,8 @@ ReadinessHooks readiness_hooks;
 
 namespace {
 
-constexpr int kTries = 2000;            // of kPauseNs: how long a retreat waits for a peer that does not move
 constexpr uint64_t kPutbackUs = 100'000;  // how long a living peer has to put bytes back
 constexpr uint64_t kStuckUs = 10'000;     // and to go on with it: the kernel's buffer may be full
-constexpr long kPauseNs = 100'000;
-
-void pause_briefly() {
-  const timespec pause{0, kPauseNs};
-  sys::ppoll(nullptr, 0, &pause, nullptr);
-}
 
 bool leave_outgoing(Connection& c, int fd, Reason reason) {
   Locked lock(c.side->write_lock);
@@ -51,7 +45,7 @@ void freeze_incoming(Connection& c) {
   }
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
   sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
-  for (int i = 0; i < kTries && c.in->writing.load(memory_order_acquire) != 0; ++i) pause_briefly();
+  await_step([&] { return c.in->writing.load(memory_order_acquire) == 0; });
 }
 
 // What lies unread between the kernel's bytes when a direction is left. Under read_lock, after the freeze.
@@ -90,6 +84,17 @@ void allow_put_back(const Connection& c) {
   c.in->ask.compare_exchange_strong(frozen, Ask::put_back, memory_order_release, memory_order_relaxed);
 }
 
+// Behind its own fence, or when it has ended, the peer puts nothing back. Then this family has the ring's bytes at once: the kernel says what comes behind
+// them, and somebody may be reading.
+void leave_what_nobody_puts_back(const Connection& c, int fd, Unread& unread) {
+  if (unread.end <= unread.begin) return;
+  const bool ended = sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
+  if (unread.stage != Stage::kernel_again && !ended) return;
+  unread.taken = c.side->left_taken = true;
+  c.side->left_end.store(unread.end, memory_order_relaxed);
+  before_what_follows();
+}
+
 // Takes what the peer sent into the kernel before the freeze and is a bell; hands the rest of the direction to the kernel.
 bool leave_incoming(Connection& c, int fd, Unread& unread) {
   Side& side = *c.side;
@@ -104,10 +109,11 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   if (side.left_end.load(memory_order_relaxed) == 0) {
     side.left_kernel = unread.kernel_first;
     side.left_taken = unread.taken;
-    side.leaving_from = unread.begin;
-    side.leaving_to = unread.end;
+    side.leaving_from.store(unread.begin, memory_order_relaxed);
+    side.leaving_to.store(unread.end, memory_order_relaxed);
   }
   before_what_follows();
+  leave_what_nobody_puts_back(c, fd, unread);
   turn_to_kernel(c, fd);
   allow_put_back(c);
   return true;
@@ -117,8 +123,8 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
 // one another's permission.
 void leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
   bool in = leave_incoming(c, fd, unread);
-  for (int i = 0; i < kTries && !leave_outgoing(c, fd, reason); ++i) pause_briefly();
-  for (int i = 0; i < kTries && !in; in = leave_incoming(c, fd, unread), ++i) pause_briefly();
+  await_step([&] { return leave_outgoing(c, fd, reason); });
+  await_step([&] { return in = in || leave_incoming(c, fd, unread); });
   if (!in) allow_put_back(c);
 }
 
@@ -178,6 +184,32 @@ void leave_to_family(Connection& c, const Unread& unread) {
 // Bytes that this process alone can read, and nobody will put back.
 bool is_stranded(const Connection& c) { return c.side->left_taken && left_in_ring(c) > 0 && is_only_holder(c); }
 
+// While it is decided who gets what is left. A handler of this thread would wait for itself: it comes afterwards.
+class Delivering {
+ public:
+  explicit Delivering(Side& side) : side_(side) { set(true); }
+  ~Delivering() { set(false); }
+  Delivering(const Delivering&) = delete;
+  Delivering& operator=(const Delivering&) = delete;
+
+ private:
+  void set(bool value) {
+    const Locked lock(side_.read_lock);
+    side_.delivering.store(value, memory_order_relaxed);
+  }
+  const sys::SignalsBlocked alone_;
+  Side& side_;
+};
+
+// It was left to this family already, which may have read on.
+Unread still_left(const Connection& c, Unread unread) {
+  const Side& side = *c.side;
+  unread.kernel_first = side.left_kernel;
+  unread.begin = side.head.load(memory_order_relaxed);
+  unread.end = side.left_end.load(memory_order_relaxed);
+  return unread;
+}
+
 // Nothing more comes from the peer: what it put back lies in the kernel.
 Unread counted_in_kernel(int fd, Unread unread) {
   int queued = 0;
@@ -196,7 +228,6 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (unread.end <= unread.begin) return false;
   const bool fenced = unread.stage == Stage::kernel_again;
   bool ended = unread.taken || fenced;
-  const auto microseconds_since = [](uint64_t begin) { return (cycles() - begin) / patience.cycles_per_us(); };
   const uint64_t begin = cycles();
   uint64_t moved_at = begin, reached = 0;
   while (!(ended && is_only_holder(c)) && microseconds_since(begin) < kPutbackUs) {
@@ -208,7 +239,12 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
     if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
     pause_briefly();  // a parent closes soon what it has a child for
   }
-  if (ended && !unread.taken && !fenced) unread = counted_in_kernel(open_fd(c, fd), unread);
+  const Delivering nobody_reads(*c.side);
+  const bool left_already = unread.taken;
+  if (left_already)
+    unread = still_left(c, unread);
+  else if (ended)
+    unread = counted_in_kernel(open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
   if (fenced) unread.bells = bells_until(c, static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)));
   unread.taken = unread.taken || ended;
@@ -220,7 +256,7 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
       return true;
     }
   }
-  leave_to_family(c, unread);
+  if (!left_already) leave_to_family(c, unread);
   return reason == Reason::passed_descriptor && !taken_away && is_stranded(c) && reset(c, fd);
 }
 
@@ -240,6 +276,11 @@ void settle_end(Connection& c, int fd) {
 }
 
 }  // namespace
+
+void pause_briefly() {
+  const timespec pause{0, 100'000};
+  sys::ppoll(nullptr, 0, &pause, nullptr);
+}
 
 bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);
@@ -287,7 +328,8 @@ void stop_lending(const Connection& c, int fd) {
 namespace {
 
 void has_left(Side& side) {
-  side.leaving_to = 0;
+  side.leaving_to.store(0, memory_order_relaxed);
+  side.delivering.store(false, memory_order_relaxed);  // of a thread that was killed
   before_what_follows();
   side.leaver.store(0, memory_order_relaxed);
 }
@@ -305,9 +347,14 @@ bool finish_retreat(Connection& c, int fd) {
   Unread unread{};
   leave_both(c, fd, reason, unread);
   if (unread.begin >= unread.end && side.left_end.load(memory_order_relaxed) == 0)
-    unread = {c.in->stage.load(memory_order_acquire), side.left_taken, side.left_kernel, side.leaving_from, side.leaving_to, 0};
+    unread = {c.in->stage.load(memory_order_acquire),
+              side.left_taken,
+              side.left_kernel,
+              side.leaving_from.load(memory_order_relaxed),
+              side.leaving_to.load(memory_order_relaxed),
+              0};
   unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
-  if (unread.begin < unread.end) leave_to_family(c, unread);
+  if (unread.begin < unread.end && !side.left_taken) leave_to_family(c, unread);
   note_demotion(c, reason);
   has_left(side);
   return true;

@@ -54,6 +54,19 @@ inline bool putback_pending(const Connection& connection) {
          is_frozen(connection.out->ask.load(std::memory_order_relaxed));
 }
 
+// ---- leaving; under no lock
+
+inline uint64_t microseconds_since(uint64_t begin) { return (cycles() - begin) / patience.cycles_per_us(); }
+void pause_briefly();
+// How long a step of a retreat waits: not for ever for a peer that does not move, nor by the clock alone for one that the scheduler keeps waiting, as it does us.
+template <typename Done>
+void await_step(Done done) {
+  constexpr uint64_t kStepUs = 200'000;
+  constexpr int kFewestPauses = 100;
+  const uint64_t begin = cycles();
+  for (int pauses = 0; !done() && (pauses < kFewestPauses || microseconds_since(begin) < kStepUs); ++pauses) pause_briefly();
+}
+
 // ---- outgoing; under write_lock
 
 // Places the up-fence when both ends are ready, demotes when somebody asked for it. Returns false while a demotion must wait.

@@ -108,6 +108,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     Locked lock(side.read_lock);
     fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
+    if (side.delivering.load(memory_order_relaxed)) return Armed::slices;  // the descriptor may become another file
     if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
     if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && has_old_readers(c))

@@ -169,6 +169,13 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   return got > 0 ? got : kTryAgain;
 }
 
+// Another thread leaves, with bytes in the ring for which the peer has a moment.
+bool is_being_left(const Side& side) {
+  const uint32_t leaver = side.leaver.load(memory_order_relaxed);
+  const bool leaves_some = side.leaving_from.load(memory_order_relaxed) < side.leaving_to.load(memory_order_relaxed);
+  return side.delivering.load(memory_order_relaxed) || (leaver != 0 && leaver != thread_id() && leaves_some);
+}
+
 long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel, Sleep sleep) {
   Side& side = *c.side;
   {
@@ -191,6 +198,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         side.end_reported = true;
         return -ECONNRESET;
       case Flow::kernel_again:
+        if (side.delivering.load(memory_order_relaxed)) return -EAGAIN;  // for a moment
         if (side.left_end.load(memory_order_relaxed) == 0) break;
         return lock.nested() ? -EAGAIN : read_left(c, fd, request);
     }
@@ -200,6 +208,7 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
   if (got == -EAGAIN && sleep == Sleep::allowed) return kTimedOut;
   if (got != 0 && got != -ECONNRESET) return got;
   if (finish_retreat(c, fd)) return kTryAgain;
+  if (is_being_left(side)) return -EAGAIN;  // for a moment: the ring may have more
   Locked lock(side.read_lock);
   return ended(c, fd, got);
 }
@@ -288,7 +297,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     if (got == -EAGAIN && !nonblocking && (!candidate || sleep == Sleep::never)) {
       const bool kernels = candidate || (side.in_flow.load(memory_order_relaxed) == Flow::kernel_again && !putback_pending(c) &&
-                                         side.left_end.load(memory_order_relaxed) == 0);
+                                         side.left_end.load(memory_order_relaxed) == 0 && !is_being_left(side));
       got = kernels ? waiting.for_kernel(fd, POLLIN) : waiting.for_data(c, fd);
       if (got == 0) continue;
     }

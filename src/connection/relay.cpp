@@ -95,9 +95,7 @@ void deliver_ring(const Connection& c, int to, uint64_t position, uint64_t end) 
   }
 }
 
-constexpr int kTries = 2000;  // of kPauseNs: how long a peer may be in the middle of putting back, and the relay in delivering
-constexpr long kPauseNs = 100'000;
-constexpr timespec kPause{0, kPauseNs};
+constexpr timespec kFirstPause{0, 100'000};
 constexpr long kLongestPauseNs = 10'000'000;
 
 // From here on the peer puts nothing back; what it did put back lies in the kernel, in front of what it sends from now on. A peer that is stopped in the
@@ -105,7 +103,7 @@ constexpr long kLongestPauseNs = 10'000'000;
 RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   uint64_t put_back = 0;
   bool over = false, died = false;
-  timespec pause = kPause;
+  timespec pause = kFirstPause;
   while (!(over = take_over(c, original, plan.begin, plan.end, put_back)) && !died) {
     if (sys::poll_now(ours, 0) & POLLHUP) sys::raw(SYS_exit_group, 0);
     sys::ppoll(nullptr, 0, &pause, nullptr);
@@ -249,8 +247,7 @@ long start_relay(Connection& c, int fd, RelayPlan plan, Likeness likeness) {
     c.lends_ids.store(!alike, std::memory_order_relaxed);
     c.relayed.store(true, std::memory_order_relaxed);
     sys::send(line, "", 1, MSG_NOSIGNAL);
-    for (int i = 0; i < kTries && !c.side->relay_delivered.load(std::memory_order_acquire); ++i)
-      sys::ppoll(nullptr, 0, &kPause, nullptr);
+    await_step([&] { return c.side->relay_delivered.load(std::memory_order_acquire); });
     log_line(LogLevel::info, "descriptor %d: a relay process delivers its unread bytes, which their sender does not",
              fd);
   }

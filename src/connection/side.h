@@ -51,12 +51,13 @@ struct alignas(64) Side {
   std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
   uint64_t left_kernel;                   // bytes in the kernel that come first
   bool left_taken;                        // the peer puts nothing back any more
+  std::atomic<bool> delivering;           // atomic: who leaves decides who gets what is left, and a relay may be getting it: nobody takes anything
   bool end_reported;                      // the ECONNRESET of this stream was given out
   bool received_in_doubt;                 // a kernel read was left half way, or is under way: kernel_received may be too small
   bool reset_taken;                       // the kernel's ECONNRESET was taken by a call of ours that did not give it out
   // For whoever goes on for a process that was killed.
   uint32_t upgraded_by;                   // process that was the only one when the channel came: old readers are its threads
-  uint64_t leaving_from, leaving_to;      // what a retreat will have left in the ring
+  std::atomic<uint64_t> leaving_from, leaving_to;  // atomic: what a retreat will have left in the ring
   uint32_t last_bells;                    // 1 + those before the data behind the down-fence, once found: with bells_final (last_bell) they are ours
   uint32_t last_bell;
 

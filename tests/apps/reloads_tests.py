@@ -1,23 +1,31 @@
 """Servers that replace themselves under load: no request fails, and the old and the new processes were accelerated."""
 import signal
-import time
 
 import ways
 from harness import app_test, expect_success
 from lab import packages, paths
 from lab.reloads import NginxBeforeReloads, ReloadedPhpFpm, UpgradableNginx
+from lab.server import until
 
 
-def _load(server, how, *words):
-    load = server.start_client([packages.PYTHON, paths.CLIENTS / "http_load.py", server.socket, *words], how)
-    time.sleep(0.2)
-    return load
+class Load:
+    """http_load.py. A generation has had its share when it has answered some of it, however long that takes."""
 
+    def __init__(self, server, how, *words):
+        self.tally = server.dir / "tally"
+        self.tally.touch()
+        self.process = server.start_client([packages.PYTHON, paths.CLIENTS / "http_load.py", server.socket, *words, "--tally", self.tally], how)
 
-def _finish(session, load):
-    load.send_signal(signal.SIGTERM)
-    result = expect_success(session.finish(load, 30))
-    assert int(result.text.split()[0]) > 50, f"too few answers for a load: {result}"
+    def wait(self):
+        wanted = self._answers() + 60
+        until(lambda: self._answers() >= wanted or self.process.poll() is not None, 30, "no answers")
+
+    def finish(self, session):
+        self.process.send_signal(signal.SIGTERM)
+        expect_success(session.finish(self.process, 30))
+
+    def _answers(self):
+        return self.tally.stat().st_size
 
 
 def _expect_generations(way, report, *generations):
@@ -33,13 +41,14 @@ def _expect_generations(way, report, *generations):
 @app_test(*ways.USUAL)
 def nginx_binary(session, way):
     with UpgradableNginx(session, way.server) as server:
-        load = _load(server, way.client, "/big", "--file", server.big)
+        load = Load(server, way.client, "/big", "--file", server.big)
         generations = []
         for _ in range(2):
+            load.wait()
             generations.append(server.upgrade())
-            time.sleep(0.2)
+        load.wait()
         generations.append(server.workers())
-        _finish(session, load)
+        load.finish(session)
         ways.check_server(way, server)
         _expect_generations(way, server.report(), *generations)
 
@@ -48,13 +57,14 @@ def nginx_binary(session, way):
 def php_fpm(session, way):
     """php-fpm is the server, nginx its client."""
     with ReloadedPhpFpm(session, way.server) as backend, NginxBeforeReloads(session, way.client, backend) as server:
-        load = _load(server, None, "/echo")
+        load = Load(server, None, "/echo")
         generations = []
         for _ in range(2):
+            load.wait()
             generations.append(backend.reload())
-            time.sleep(0.2)
+        load.wait()
         generations.append(backend.workers())
-        _finish(session, load)
+        load.finish(session)
         server.stop()
         backend.stop()
         ways.check_reports(way, backend.report(), server.report())

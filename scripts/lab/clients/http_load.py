@@ -46,6 +46,9 @@ class Asking:
         if status != 200 or got != (body if self.file is None else self.file):
             raise AssertionError(f"status {status}, {len(got)} bytes: {got[:200]!r}")
         self.answers += 1
+        if self.options.tally:
+            with open(self.options.tally, "ab") as tally:
+                tally.write(b".")
 
     def _answer(self, body):
         self.connections += self.connection.sock is None
@@ -65,6 +68,7 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("target", help="path of the URL")
     parser.add_argument("--file", help="what a GET must answer; without it POST, and the answer is what was sent")
+    parser.add_argument("--tally", help="a file that grows by a byte with each answer")
     parser.add_argument("--largest", type=int, default=400_000, help="bytes of the largest body")
     parser.add_argument("--threads", type=int, default=6)
     options = parser.parse_args()

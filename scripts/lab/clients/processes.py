@@ -3,6 +3,7 @@ import multiprocessing
 import random
 
 KEY = b"shunt"
+END = "end"
 METHODS = ("fork", "spawn", "forkserver")
 BEFORE = 12  # objects exchanged before a connection goes anywhere: it has moved to shared memory by then
 

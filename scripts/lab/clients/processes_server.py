@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Sends back what it receives on multiprocessing connections over a unix socket, until SIGTERM. A client says where its connection has to go first:
-stay here, to a new process, through a pipe to one that runs (SCM_RIGHTS), to another program, or stay while others are started.
+"""Sends back what it receives on multiprocessing connections over a unix socket. A client says where its connection has to go first: stay here, to a new
+process, through a pipe to one that runs (SCM_RIGHTS), to another program, or stay while others are started; or that the server has to end.
 Beside it a manager with a dictionary and a list."""
 import argparse
 import multiprocessing
-import signal
 import subprocess
 import sys
 from multiprocessing.connection import Listener
@@ -88,6 +87,8 @@ class Server:
                     continue
                 with connection:
                     where = connection.recv()
+                    if where == processes.END:
+                        return
                     processes.echo(connection, processes.BEFORE)
                     getattr(self, where)(connection)
 
@@ -110,7 +111,6 @@ def main():
     processes.use_key()
     context = multiprocessing.get_context(options.method)
     server = Server(context)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Manager(options.socket + ".manager", processes.KEY, ctx=context):
         try:
             server.serve(options.socket)

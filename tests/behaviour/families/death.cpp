@@ -147,15 +147,14 @@ BEHAVIOUR{.name = "of_a_server_that_had_shut_both_ways",
 BEHAVIOUR{.name = "of_a_server_that_did_not_read",
           .server =
               [](int) {
-                await_peer();
-                sleep_ms(50);
+                await_sleeping(static_cast<int>(await_peer()));
                 die();
               },
           .client =
               [](int fd) {
                 count_signal(SIGPIPE, SA_RESTART);
                 const std::string data = bytes_at(0, size_t{8} << 20);
-                tell_peer();
+                tell_peer(static_cast<uint32_t>(::getpid()));
                 const ssize_t n = ::write(fd, data.data(), data.size());
                 CHECK(n > 0 && n < static_cast<ssize_t>(data.size()));
                 CHECK_ERRNO(::write(fd, "x", 1), EPIPE);

@@ -27,9 +27,9 @@ void write_late(int fd) {
 
 template <class Wait>
 void expect_idle(int fd, const Wait& wait) {
+  const double start = now_ms();
   tell_peer();
   const double cpu = cpu_ms();
-  const double start = now_ms();
   wait();
   CHECK(now_ms() - start > idle_ms() - 20);
   CHECK(cpu_ms() - cpu < kAllowed_ms);

@@ -136,7 +136,7 @@ BEHAVIOUR{.name = "an_epoll_wait_is_interrupted", .server = answer_in_between<fa
           }};
 
 // The child returns into the read as well: each gets one of two bytes, and neither's end is the other's.
-pid_t returned = -1;
+volatile pid_t returned = -1;
 void child_returns() {
   returned = ::_Fork();
   CHECK(returned >= 0);
@@ -161,7 +161,11 @@ BEHAVIOUR{.name = "the_child_returns_into_the_read",
                   CHECK_EQ(::pipe(taken), 0);
                   returned = -1;
                   alarm_after_ms(10);
-                  std::thread tells([] { sleep_ms(50), tell_peer(); });
+                  std::thread tells([parent = ::gettid()] {
+                    while (handled == 0) sleep_ms(1);
+                    await_sleeping(parent), await_sleeping(returned);
+                    tell_peer();
+                  });
                   char byte = 0;
                   CHECK_EQ(::read(fd, &byte, 1), 1);
                   if (returned == 0) {

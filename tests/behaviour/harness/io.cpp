@@ -194,7 +194,7 @@ void join_child(int pid) {
 
 bool is_sleeping(int thread_id) {
   std::string text;
-  std::getline(std::ifstream("/proc/self/task/" + std::to_string(thread_id) + "/stat"), text);
+  std::getline(std::ifstream("/proc/" + std::to_string(thread_id) + "/stat"), text);
   const size_t name_end = text.rfind(')');
   return name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0;
 }

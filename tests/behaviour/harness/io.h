@@ -45,7 +45,7 @@ double cpu_ms();                                  // user and system time of thi
 int in_child(const std::function<void()>& body);  // fork; returns the child's pid; the child ends after `body`
 void join_child(int pid);                         // the child must have ended with 0
 bool is_sleeping(int thread_id);                   // in the kernel
-void await_sleeping(int thread_id);               // until that thread of this process sleeps in the kernel
+void await_sleeping(int thread_id);               // until that thread, of any process, sleeps in the kernel
 // Two threads that are in calls on a connection, one after the other: a peek, a poll. Until the end of its life.
 class CallsBeside {
  public:
