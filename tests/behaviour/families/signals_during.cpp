@@ -331,8 +331,8 @@ BEHAVIOUR{.name = "a_signal_for_the_process_goes_to_its_first_thread",
                 CHECK_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
                 std::atomic<bool> over{false};
                 std::thread worker([fd, &over] {
-                  await_sleeping(::getpid());  // before that, libc may still keep its signals off
                   for (int round = 0; round < 300; ++round) {
+                    await_sleeping(::getpid());  // before that, libc may still keep its signals off; or it is in the handler still, which blocks the next
                     write_all(fd, "x");
                     CHECK_EQ(::kill(::getpid(), SIGUSR1), 0);
                     CHECK_EQ(read_exactly(fd, 1), "x");
