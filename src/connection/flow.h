@@ -82,6 +82,8 @@ bool bell_is_due(const Connection& connection, int fd);
 enum class Bell : uint8_t { not_needed, sent, refused };  // refused: the kernel says that the peer is gone
 Bell ring_if_data_wanted(Connection& connection, int fd);
 void ring_if_space_wanted(Connection& connection, int fd);
+// What a process published before it was killed, and nobody has rung for: by whoever finds nothing to do. After an unlock.
+void ring_for_the_dead(Connection& connection, int fd);
 
 // POLLHUP because of shutdown(2), ours or the peer's: the peer's socket may still be there, and what lies in it.
 bool only_shut_down(const Connection& connection);

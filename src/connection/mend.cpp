@@ -74,7 +74,10 @@ bool mend(Connection& c, int fd) {
   }
   // What was committed is published.
   const uint64_t tail = side.tail.load(memory_order_relaxed);
-  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) c.out->tail.store(tail, memory_order_release);
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) {
+    c.out->tail.store(tail, memory_order_release);
+    side.tail_told.store(kNever, memory_order_relaxed);
+  }
   if (side.begun == Begun::up_fence) complete_up_fence(c);
   if (side.begun == Begun::down_fence && !complete_down_fence(c, fd)) return false;
   repeat_bell(c, fd, writing.frozen());

@@ -345,17 +345,29 @@ bool bell_is_due(const Connection& c, int fd) {
 // Both are called after an unlock, which is the full barrier between the publication and the look at the arm word.
 // SYNC: pairs with full_barrier() in arm().
 Bell ring_if_data_wanted(Connection& c, int fd) {
+  Side& side = *c.side;
+  const uint64_t tail = side.tail.load(memory_order_relaxed);
   const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
-  if (!(word & 1) || word == c.side->rung_for_data.load(memory_order_relaxed)) return Bell::not_needed;
-  return ring_for(c, fd, c.out->data_arm, c.side->rung_for_data);
+  const bool wanted = (word & 1) && word != side.rung_for_data.load(memory_order_relaxed);
+  const Bell bell = wanted ? ring_for(c, fd, c.out->data_arm, side.rung_for_data) : Bell::not_needed;
+  side.tail_told.store(tail, memory_order_relaxed);
+  return bell;
 }
 
 void ring_if_space_wanted(Connection& c, int fd) {
   Side& side = *c.side;
+  const uint64_t head = side.head.load(memory_order_relaxed);
   const uint32_t word = c.in->space_arm.load(memory_order_relaxed);
-  if (!(word & 1) || word == side.rung_for_space.load(memory_order_relaxed)) return;
-  const uint64_t used = c.in->tail.load(memory_order_relaxed) - side.head.load(memory_order_relaxed);
-  if (used * 4 <= class_bytes(side.in_map.newest)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+  const bool wanted = (word & 1) && word != side.rung_for_space.load(memory_order_relaxed);
+  const auto roomy = [&] { return (c.in->tail.load(memory_order_relaxed) - head) * 4 <= class_bytes(side.in_map.newest); };
+  if (wanted && roomy()) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+  side.head_told.store(head, memory_order_relaxed);
+}
+
+void ring_for_the_dead(Connection& c, int fd) {
+  const Side& side = *c.side;
+  if (side.tail_told.load(memory_order_relaxed) != side.tail.load(memory_order_relaxed)) ring_if_data_wanted(c, fd);
+  if (side.head_told.load(memory_order_relaxed) != side.head.load(memory_order_relaxed)) ring_if_space_wanted(c, fd);
 }
 
 void ring_if_owed(Connection& c, int fd) {

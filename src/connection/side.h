@@ -36,6 +36,7 @@ struct alignas(64) Side {
   std::atomic<Flow> in_flow;              // atomic: looked at without the lock
   bool taking;                            // bells are being taken: bells_taken may be too small
   std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
+  std::atomic<uint64_t> head_told;        // atomic: `head` when somebody last looked whether the peer waits for space
   std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
   RingMap in_map;                         // how positions ≥ head map, as far as the peer's announcements were checked
   std::atomic<uint32_t> bells_taken;      // number of the last one. atomic: a sleeper looks at it before it has the lock
@@ -66,6 +67,7 @@ struct alignas(64) Side {
   Begun begun;                            // and not complete
   bool fence_has_bell;                    // the down-fence begun has a last bell
   std::atomic<uint64_t> tail;             // ring bytes published
+  std::atomic<uint64_t> tail_told;        // atomic: `tail` when somebody last looked whether the peer waits for data
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
   uint32_t class_announced;               // the channel says so much of out_map

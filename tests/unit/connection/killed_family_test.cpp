@@ -121,6 +121,15 @@ void go_on(World& world, const Scene& scene, Listener& peer_hears) {
   EXPECT_EQ(in, (scene.takes && in == peer ? "" : scene.waits) + peer);
 }
 
+// What a victim has published is heard when one of its family looks at the connection, whatever for.
+void await_what_was_published(const World& world) {
+  ready(world.mine());
+  const Pin peer(world.peer());
+  const auto heard = [&] { return peer->side->head.load() == peer->in->tail.load(); };
+  for (int i = 0; i < 5000 && !heard(); ++i) usleep(200);
+  EXPECT_TRUE(heard()) << "the peer sleeps beside bytes";
+}
+
 // The channel exists, and no fence is placed; the family's bytes lie unread in the kernel, and the peer's behind the
 // offer.
 void attach_only(World& w, const std::string& unread, const std::string& behind_the_offer) {
@@ -134,6 +143,11 @@ void attach_only(World& w, const std::string& unread, const std::string& behind_
   if (!behind_the_offer.empty()) say(w.peer(), behind_the_offer);
   ASSERT_EQ(read_from(w.mine(), &byte, 1), 1);
   ASSERT_TRUE(has_channel(*Pin(w.mine())));
+}
+
+void await_armed(const std::atomic<uint32_t>& arm) {
+  while (!(arm & 1)) usleep(100);
+  usleep(2000);  // and asleep
 }
 
 void arm_and_disarm(int fd) {
@@ -245,6 +259,7 @@ void play(const Scene& scene, int places, bool& over) {
     over = !victim.run(places);
   }
   if (world.retreating) world.retreating->join();
+  if (scene.peer_listens) await_what_was_published(world);
   if (!scene.peer_listens) peer_hears.emplace(world.peer());
   go_on(world, scene, *peer_hears);
 }
@@ -285,6 +300,35 @@ TEST(KilledFamilyMember, LeavesAHeadThatTheNextReaderPublishes) {
     for (size_t got = 0; got < block.size();)
       got += static_cast<size_t>(read_from(world.mine(), data.data() + got, block.size() - got));
     EXPECT_TRUE(data == block);
+    writer.join();
+  });
+}
+
+// The same, and he had published that, but not rung yet for a writer that sleeps in poll: the writer would wait for room,
+// and the next reader for bytes.
+TEST(KilledFamilyMember, LeavesNoWriterAsleepBesideAnEmptyRing) {
+  bounded(kNetSeconds, [] {
+    World world;
+    upgrade(world.pair);
+    const std::string block(20'000, 'b');
+    while (write_to(world.peer(), block.data(), block.size(), MSG_DONTWAIT) > 0) {
+    }
+    std::thread writer([&] {
+      pollfd room{world.peer(), POLLOUT, 0};
+      EXPECT_EQ(wait_poll(&room, 1, nullptr, nullptr), 1);
+      say(world.peer(), "end");
+    });
+    await_armed(Pin(world.peer())->out->space_arm);
+    {
+      char byte;
+      EXPECT_EQ(read_from(world.mine(), &byte, 1, MSG_PEEK), 1);
+      const Pin pin(world.mine());
+      pin->side->head = pin->in->tail.load();
+      pin->in->head = pin->in->tail.load();
+    }
+    char data[4] = {};
+    EXPECT_EQ(read_from(world.mine(), data, 3), 3);
+    EXPECT_STREQ(data, "end");
     writer.join();
   });
 }
