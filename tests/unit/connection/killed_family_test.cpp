@@ -304,8 +304,8 @@ TEST(KilledFamilyMember, LeavesAHeadThatTheNextReaderPublishes) {
   });
 }
 
-// The same, and he had published that, but not rung yet for a writer that sleeps in poll: the writer would wait for room,
-// and the next reader for bytes.
+// The same, and he had published that, but not rung yet for a writer that sleeps in poll: the writer would wait for
+// room, and the next reader for bytes.
 TEST(KilledFamilyMember, LeavesNoWriterAsleepBesideAnEmptyRing) {
   bounded(kNetSeconds, [] {
     World world;
