@@ -13,8 +13,10 @@ void advance_incoming(Connection& connection, int fd);
 // `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells. `bytes`: where
 // they are; data that was put back moves up in the place of the bells before it.
 long account_kernel_bytes(Connection& connection, long got, Cursor bytes);
-// Of a frozen ring: takes the bells that the peer rang, and leaves the rest of the direction to the kernel.
-void turn_to_kernel(Connection& connection, int fd);
+// Of a frozen ring: takes the bells that the peer rang, and leaves the rest of the direction to the kernel. A last bell that is not there yet: nobody would
+// know it for one; or it is repeated, if need be, for who comes to it.
+enum class LateBells : uint8_t { unwanted, expected };
+void turn_to_kernel(Connection& connection, int fd, LateBells late);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number; peeking leaves the cursor.

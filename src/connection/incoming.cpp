@@ -49,7 +49,7 @@ void advance_incoming(Connection& c, int fd) {
   if (stage == Stage::kernel) return;
   if (stage == Stage::put_back) {
     // Of a retreat that could not wait for an old reader, or was killed: all is in the kernel.
-    if (!has_old_readers(c)) turn_to_kernel(c, fd);
+    if (!has_old_readers(c)) turn_to_kernel(c, fd, LateBells::unwanted);
     return;
   }
   if (flow == Flow::kernel) {
@@ -224,13 +224,13 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
   return true;
 }
 
-void turn_to_kernel(Connection& c, int fd) {
+void turn_to_kernel(Connection& c, int fd, LateBells late) {
   Side& side = *c.side;
   const Stage stage = c.in->stage.load(memory_order_acquire);
   const bool silent = c.in->ask.load(memory_order_relaxed) == Ask::frozen;
   const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring;
   if (stage == Stage::kernel_again) {
-    take_last_bells_of_fence(c, fd);
+    if (take_last_bells_of_fence(c, fd)) late = LateBells::unwanted;
   } else if (rings && silent) {
     // The frozen peer sends nothing: what lies there is bells, however many.
     for (int takes = 0; takes < kMostBellTakes && TakingBells(side).take(fd, kMany) > 0;) ++takes;
@@ -240,7 +240,8 @@ void turn_to_kernel(Connection& c, int fd) {
     for (int takes = 0; takes < kMostBellTakes && bells_until(c, rung) > 0; ++takes)
       if (take_bells(c, fd, rung) <= 0) break;
   }
-  c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);  // SYNC: pairs with repeat_last_bell()
+  // SYNC: acq_rel, pairs with repeat_last_bell().
+  if (stage != Stage::kernel_again || late == LateBells::unwanted) c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
 }
 

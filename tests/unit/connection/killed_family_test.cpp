@@ -279,6 +279,35 @@ TEST_P(KilledFamily, GoesOn) {
 INSTANTIATE_TEST_SUITE_P(In, KilledFamily, ::testing::ValuesIn(kScenes),
                          [](const auto& scene) { return std::string(scene.param.name); });
 
+// The peer leaves with bytes unread, behind which lie the bells of a down-fence, as far as the victim came with it, and then
+// data: by a relay, which tells bells from data as everybody does.
+TEST(KilledFamilyMember, LeavesBellsThatARelayTells) {
+  bounded(kNetSeconds, [] {
+    bool over = false;
+    for (int places = 1; !over && !::testing::Test::HasFailure(); ++places) {
+      SCOPED_TRACE("killed at place " + std::to_string(places));
+      World world;
+      upgrade(world.pair);
+      arm_and_disarm(world.peer());
+      say(world.mine(), "unread");
+      {
+        Victim victim(world.pair, [&] { leave_ring(world.mine()); });
+        over = !victim.run(places);
+      }
+      if (Pin(world.mine())->out->stage != Stage::kernel_again) continue;
+      Pin(world.peer())->side->holders = 1;  // the victim has gone
+      EXPECT_TRUE(retreat(*Pin(world.peer()), world.peer(), Reason::exec_inherited)) << "by a relay";
+      leave_ring(world.mine());
+      say(world.mine(), like_bells(40));
+      shutdown(world.mine(), SHUT_WR);
+      std::string data(100, ' ');
+      size_t got = 0;
+      for (ssize_t n; (n = read(world.peer(), data.data() + got, data.size() - got)) > 0;) got += static_cast<size_t>(n);
+      EXPECT_EQ(data.substr(0, got), "unread" + like_bells(40));
+    }
+  });
+}
+
 // ---- killed where no instruction has to be found
 
 // Who took the last bytes of a full ring had told nobody: the writer would wait for room, and the readers for bytes.
