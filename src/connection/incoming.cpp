@@ -125,18 +125,25 @@ struct Ahead {
   bool complete;   // `until` is among them, or what follows is no bell
 };
 
+// How many of the first bytes are bells behind number `last`, as far as `until`. True: it ends there, or what follows is no bell.
+bool bells_among(const uint8_t* bytes, long count, uint32_t& last, uint32_t until, uint32_t& bells) {
+  constexpr uint8_t kRepeated = 0xff;
+  for (bells = 0; static_cast<long>(bells) < count; ++bells) {
+    const uint8_t byte = bytes[bells];
+    const uint32_t number = number_of(byte, last);
+    const bool repeated = static_cast<uint8_t>(byte - last) == kRepeated;
+    if (static_cast<int32_t>(number - until) > 0 || (number == last && !repeated)) return true;
+    last = number;
+    if (number == until) return ++bells, true;
+  }
+  return false;
+}
+
 Ahead look_for_bells(const Connection& c, int fd, uint32_t until) {
   uint8_t bytes[64];
   Ahead ahead{sys::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT), 0, false};
-  constexpr uint8_t kRepeated = 0xff;
-  for (uint32_t last = c.side->bells_taken; !ahead.complete && static_cast<long>(ahead.bells) < ahead.seen; ++ahead.bells) {
-    const uint8_t byte = bytes[ahead.bells];
-    const uint32_t number = number_of(byte, last);
-    const bool repeated = static_cast<uint8_t>(byte - last) == kRepeated;
-    if (static_cast<int32_t>(number - until) > 0 || (number == last && !repeated)) return ahead.complete = true, ahead;
-    ahead.complete = number == until;
-    last = number;
-  }
+  uint32_t last = c.side->bells_taken;
+  ahead.complete = bells_among(bytes, ahead.seen, last, until, ahead.bells);
   return ahead;
 }
 
@@ -262,6 +269,32 @@ void close_gap(Cursor received, size_t data, size_t bells, size_t more) {
 
 }  // namespace
 
+namespace {
+
+// Of the `rest` bytes behind `data`. By their numbers: a process that was killed may have left one out, or sent it twice.
+uint64_t count_bells(Connection& c, Cursor received, size_t data, uint64_t rest) {
+  Side& side = *c.side;
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  uint32_t last = side.bells_taken;
+  uint64_t bells = 0;
+  uint8_t piece[64];
+  received.skip(data);
+  for (bool complete = side.leaving && bells_until(c, rung) == 0; !complete && bells < rest;) {
+    const uint64_t bytes = min_of<uint64_t>(rest - bells, sizeof piece);
+    uint32_t among = 0;
+    received.take(piece, bytes);
+    if (side.leaving)
+      complete = bells_among(piece, static_cast<long>(bytes), last, rung, among);
+    else
+      for (; among < bytes; ++among) last = number_of(piece[among], last);
+    bells += among;
+  }
+  side.bells_taken = last;
+  return bells;
+}
+
+}  // namespace
+
 long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   Side& side = *c.side;
   if (got <= 0) return got;
@@ -274,10 +307,9 @@ long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   const uint64_t data = min_of(static_cast<uint64_t>(got), total > received ? total - received : 0);
   const uint64_t rest = static_cast<uint64_t>(got) - data;
   // Bells, and behind them nothing; but in a retreat what the peer has put back.
-  const uint64_t bells = side.leaving ? min_of<uint64_t>(rest, bells_until(c, c.in->bells_rung.load(memory_order_acquire))) : rest;
+  const uint64_t bells = rest > 0 ? count_bells(c, bytes, data, rest) : 0;
   if (bells > 0 && rest > bells) close_gap(bytes, data, bells, rest - bells);
   side.kernel_received.fetch_add(data, memory_order_relaxed);
-  side.bells_taken += static_cast<uint32_t>(bells);
   return static_cast<long>(data + rest - bells);
 }
 
