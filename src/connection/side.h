@@ -87,7 +87,9 @@ struct alignas(64) Side {
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
   uint32_t fence_bell;                    // number of the last bell of the down-fence begun
-  uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
+  uint64_t putback;                       // ring bytes that went back through the kernel, while the peer retreats
+  uint64_t putback_goal;                  // with the send that is under way
+  uint64_t queued_before;                 // what the peer had unread in the kernel in front of it: SIOCOUTQ
 
   // A signal handler may write while its own thread copies into the ring, and so may a child that it makes: their bytes wait here, behind the copy.
   static constexpr uint32_t kLateBytes = 512;
