@@ -63,7 +63,8 @@ void repeat_bell(Connection& c, int fd, bool frozen) {
 // over.
 void settle_putback(Connection& c, int fd) {
   Side& side = *c.side;
-  if (side.putback_goal > side.putback && queued_in_kernel(fd) > side.queued_before) side.putback = side.putback_goal;
+  const uint64_t queued = side.putback_goal > side.putback ? queued_in_kernel(fd) : 0;
+  if (queued > side.queued_before && queued != kNever) side.putback = side.putback_goal;
   before_what_follows();
   side.putback_goal = side.putback;
   if (side.putback > 0) c.out->demote_at.store(putback_position(c), memory_order_relaxed);  // published by the end of `writing`
