@@ -28,6 +28,7 @@ struct Connection {
   std::atomic<uint32_t> generation;   // of this slot: counts its lives
   std::atomic<int> stand_in;          // 1 + a descriptor of the library's own, for calls whose descriptor was closed under them; 0: none
   std::atomic<bool> shared_over_fork; // the slot is retired on close
+  std::atomic<uint32_t> first_fork;   // of this process: number of the first one that counts it
   std::atomic<Registration*> registrations;
   std::atomic<bool> sets_want_space;  // some registration asks for writability
   std::atomic<bool> relayed;          // a relay stands between the peer and us: what the kernel says of the descriptor is all there is to say

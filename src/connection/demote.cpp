@@ -54,12 +54,11 @@ struct Unread {
   bool taken;            // an earlier retreat left it, and the peer puts nothing back
   uint64_t kernel_first; // data bytes in the kernel that come before the ring's
   uint64_t begin, end;   // ring positions
-  uint32_t bells;        // to be skipped in the kernel after the ring's bytes
 };
 
 Unread find_unread(Connection& c, int fd) {
   Side& side = *c.side;
-  Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0, 0};
+  Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0};
   if (left_in_ring(c) > 0) {
     found.kernel_first = side.left_kernel;
     found.begin = side.head.load(memory_order_relaxed);
@@ -114,7 +113,8 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   }
   before_what_follows();
   leave_what_nobody_puts_back(c, fd, unread);
-  turn_to_kernel(c, fd);
+  // Whoever reads what lies unread goes by the numbers of the bells behind it.
+  turn_to_kernel(c, fd, unread.begin < unread.end ? LateBells::expected : LateBells::unwanted);
   allow_put_back(c);
   return true;
 }
@@ -246,12 +246,11 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   else if (ended)
     unread = counted_in_kernel(open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
-  if (fenced) unread.bells = bells_until(c, static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)));
   unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
   if (!taken_away && is_only_holder(c) && (ended || reads_past_us(reason))) {
     const Likeness likeness = ended && reads_past_us(reason) && !leaves_process(reason) ? Likeness::wanted : Likeness::required;
-    if (relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, unread.bells, !ended}, likeness)) {
+    if (relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, fenced, !ended}, likeness)) {
       c.side->left_end.store(0, memory_order_relaxed);
       return true;
     }
@@ -351,8 +350,7 @@ bool finish_retreat(Connection& c, int fd) {
               side.left_taken,
               side.left_kernel,
               side.leaving_from.load(memory_order_relaxed),
-              side.leaving_to.load(memory_order_relaxed),
-              0};
+              side.leaving_to.load(memory_order_relaxed)};
   unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
   if (unread.begin < unread.end && !side.left_taken) leave_to_family(c, unread);
   note_demotion(c, reason);

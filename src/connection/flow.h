@@ -13,8 +13,10 @@ void advance_incoming(Connection& connection, int fd);
 // `got` bytes came from the kernel in a read that may have run past the up-fence: returns how many are data, counts the rest as bells. `bytes`: where
 // they are; data that was put back moves up in the place of the bells before it.
 long account_kernel_bytes(Connection& connection, long got, Cursor bytes);
-// Of a frozen ring: takes the bells that the peer rang, and leaves the rest of the direction to the kernel.
-void turn_to_kernel(Connection& connection, int fd);
+// Of a frozen ring: takes the bells that the peer rang, and leaves the rest of the direction to the kernel. A last bell that is not there yet: nobody would
+// know it for one; or it is repeated, if need be, for who comes to it.
+enum class LateBells : uint8_t { unwanted, expected };
+void turn_to_kernel(Connection& connection, int fd, LateBells late);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
 bool refresh_tail(Connection& connection, int fd, bool nested);
 // Copies up to `bytes` out of the ring. Returns the number, or −EFAULT with nothing taken; peeking leaves the cursor.
@@ -93,6 +95,8 @@ bool bell_is_due(const Connection& connection, int fd);
 enum class Bell : uint8_t { not_needed, sent, refused };  // refused: the kernel says that the peer is gone
 Bell ring_if_data_wanted(Connection& connection, int fd);
 void ring_if_space_wanted(Connection& connection, int fd);
+// What a process published before it was killed, and nobody has rung for: by whoever finds nothing to do. After an unlock.
+void ring_for_the_dead(Connection& connection, int fd);
 
 // POLLHUP because of shutdown(2), ours or the peer's: the peer's socket may still be there, and what lies in it.
 bool only_shut_down(const Connection& connection);

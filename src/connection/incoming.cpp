@@ -49,7 +49,7 @@ void advance_incoming(Connection& c, int fd) {
   if (stage == Stage::kernel) return;
   if (stage == Stage::put_back) {
     // Of a retreat that could not wait for an old reader, or was killed: all is in the kernel.
-    if (!has_old_readers(c)) turn_to_kernel(c, fd);
+    if (!has_old_readers(c)) turn_to_kernel(c, fd, LateBells::unwanted);
     return;
   }
   if (flow == Flow::kernel) {
@@ -125,18 +125,25 @@ struct Ahead {
   bool complete;   // `until` is among them, or what follows is no bell
 };
 
+// How many of the first bytes are bells behind number `last`, as far as `until`. True: it ends there, or what follows is no bell.
+bool bells_among(const uint8_t* bytes, long count, uint32_t& last, uint32_t until, uint32_t& bells) {
+  constexpr uint8_t kRepeated = 0xff;
+  for (bells = 0; static_cast<long>(bells) < count; ++bells) {
+    const uint8_t byte = bytes[bells];
+    const uint32_t number = number_of(byte, last);
+    const bool repeated = static_cast<uint8_t>(byte - last) == kRepeated;
+    if (static_cast<int32_t>(number - until) > 0 || (number == last && !repeated)) return true;
+    last = number;
+    if (number == until) return ++bells, true;
+  }
+  return false;
+}
+
 Ahead look_for_bells(const Connection& c, int fd, uint32_t until) {
   uint8_t bytes[64];
   Ahead ahead{sys::recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT), 0, false};
-  constexpr uint8_t kRepeated = 0xff;
-  for (uint32_t last = c.side->bells_taken; !ahead.complete && static_cast<long>(ahead.bells) < ahead.seen; ++ahead.bells) {
-    const uint8_t byte = bytes[ahead.bells];
-    const uint32_t number = number_of(byte, last);
-    const bool repeated = static_cast<uint8_t>(byte - last) == kRepeated;
-    if (static_cast<int32_t>(number - until) > 0 || (number == last && !repeated)) return ahead.complete = true, ahead;
-    ahead.complete = number == until;
-    last = number;
-  }
+  uint32_t last = c.side->bells_taken;
+  ahead.complete = bells_among(bytes, ahead.seen, last, until, ahead.bells);
   return ahead;
 }
 
@@ -224,13 +231,13 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
   return true;
 }
 
-void turn_to_kernel(Connection& c, int fd) {
+void turn_to_kernel(Connection& c, int fd, LateBells late) {
   Side& side = *c.side;
   const Stage stage = c.in->stage.load(memory_order_acquire);
   const bool silent = c.in->ask.load(memory_order_relaxed) == Ask::frozen;
   const bool rings = side.in_flow.load(memory_order_relaxed) == Flow::ring;
   if (stage == Stage::kernel_again) {
-    take_last_bells_of_fence(c, fd);
+    if (take_last_bells_of_fence(c, fd)) late = LateBells::unwanted;
   } else if (rings && silent) {
     // The frozen peer sends nothing: what lies there is bells, however many.
     for (int takes = 0; takes < kMostBellTakes && TakingBells(side).take(fd, kMany) > 0;) ++takes;
@@ -240,7 +247,8 @@ void turn_to_kernel(Connection& c, int fd) {
     for (int takes = 0; takes < kMostBellTakes && bells_until(c, rung) > 0; ++takes)
       if (take_bells(c, fd, rung) <= 0) break;
   }
-  c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);  // SYNC: pairs with repeat_last_bell()
+  // SYNC: acq_rel, pairs with repeat_last_bell().
+  if (stage != Stage::kernel_again || late == LateBells::unwanted) c.in->bells_final.fetch_or(kBellsTaken, memory_order_acq_rel);
   side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
 }
 
@@ -261,6 +269,32 @@ void close_gap(Cursor received, size_t data, size_t bells, size_t more) {
 
 }  // namespace
 
+namespace {
+
+// Of the `rest` bytes behind `data`. By their numbers: a process that was killed may have left one out, or sent it twice.
+uint64_t count_bells(Connection& c, Cursor received, size_t data, uint64_t rest) {
+  Side& side = *c.side;
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  uint32_t last = side.bells_taken;
+  uint64_t bells = 0;
+  uint8_t piece[64];
+  received.skip(data);
+  for (bool complete = side.leaving && bells_until(c, rung) == 0; !complete && bells < rest;) {
+    const uint64_t bytes = min_of<uint64_t>(rest - bells, sizeof piece);
+    uint32_t among = 0;
+    received.take(piece, bytes);
+    if (side.leaving)
+      complete = bells_among(piece, static_cast<long>(bytes), last, rung, among);
+    else
+      for (; among < bytes; ++among) last = number_of(piece[among], last);
+    bells += among;
+  }
+  side.bells_taken = last;
+  return bells;
+}
+
+}  // namespace
+
 long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   Side& side = *c.side;
   if (got <= 0) return got;
@@ -273,10 +307,9 @@ long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   const uint64_t data = min_of(static_cast<uint64_t>(got), total > received ? total - received : 0);
   const uint64_t rest = static_cast<uint64_t>(got) - data;
   // Bells, and behind them nothing; but in a retreat what the peer has put back.
-  const uint64_t bells = side.leaving ? min_of<uint64_t>(rest, bells_until(c, c.in->bells_rung.load(memory_order_acquire))) : rest;
+  const uint64_t bells = rest > 0 ? count_bells(c, bytes, data, rest) : 0;
   if (bells > 0 && rest > bells) close_gap(bytes, data, bells, rest - bells);
   side.kernel_received.fetch_add(data, memory_order_relaxed);
-  side.bells_taken += static_cast<uint32_t>(bells);
   return static_cast<long>(data + rest - bells);
 }
 

@@ -45,6 +45,7 @@ short look(Connection& c, int fd, Belief belief) {
     out_on_ring = side.out_flow.load(memory_order_relaxed) == Flow::ring;
     if (out_on_ring) writable = ring_writable(c, fd) && !putback_pending(c);
   }
+  ring_for_the_dead(c, fd);
   short events = 0;
   if (incoming.ring) events |= kReadable;
   if (writable) events |= kWritable;

@@ -59,12 +59,24 @@ void repeat_bell(Connection& c, int fd, bool frozen) {
   side.bells_sent.store(side.bells_rung.load(memory_order_relaxed), memory_order_relaxed);
 }
 
+// Of a frozen ring. Whether the send that was under way was made is sure, unless the peer has read in the kernel since: it does not while it retreats, or takes
+// over.
+void settle_putback(Connection& c, int fd) {
+  Side& side = *c.side;
+  const uint64_t queued = side.putback_goal > side.putback ? queued_in_kernel(fd) : 0;
+  if (queued > side.queued_before && queued != kNever) side.putback = side.putback_goal;
+  before_what_follows();
+  side.putback_goal = side.putback;
+  if (side.putback > 0) c.out->demote_at.store(putback_position(c), memory_order_relaxed);  // published by the end of `writing`
+}
+
 }  // namespace
 
 bool mend(Connection& c, int fd) {
   sys::SignalsBlocked alone;
   Side& side = *c.side;
   Writing writing(*c.out);
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && writing.frozen()) settle_putback(c, fd);
   if (side.begun == Begun::sending) {
     // Nobody knows how much was sent, so there is no place for a fence: the kernel's for good.
     if (side.out_flow.load(memory_order_relaxed) == Flow::kernel) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
@@ -74,7 +86,10 @@ bool mend(Connection& c, int fd) {
   }
   // What was committed is published.
   const uint64_t tail = side.tail.load(memory_order_relaxed);
-  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) c.out->tail.store(tail, memory_order_release);
+  if (side.out_flow.load(memory_order_relaxed) == Flow::ring && !writing.frozen()) {
+    c.out->tail.store(tail, memory_order_release);
+    side.tail_told.store(kNever, memory_order_relaxed);
+  }
   if (side.begun == Begun::up_fence) complete_up_fence(c);
   if (side.begun == Begun::down_fence && !complete_down_fence(c, fd)) return false;
   repeat_bell(c, fd, writing.frozen());

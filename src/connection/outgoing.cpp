@@ -2,8 +2,6 @@
 #include "connection/outgoing.h"
 
 #include <cerrno>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 
 #include "observe/report.h"
 #include "sys/raw.h"
@@ -29,8 +27,14 @@ void complete_up_fence(Connection& c) {
   c.side->begun = Begun::nothing;
 }
 
+uint64_t putback_position(const Connection& c) {
+  const uint64_t head = c.out->head.load(memory_order_acquire), seen = c.side->head_seen;
+  return (head < seen ? seen : head) + c.side->putback;  // a reader's handler may be about to publish its head again
+}
+
 namespace {
 
+constexpr uint64_t kOneBuffer = 32768, kOneTightBuffer = 2048;  // unix_stream_sendmsg: it sends all of that, or nothing
 constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
 constexpr uint64_t kAhead = 512;  // a ring that has less than this left over grows, if it can
 constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
@@ -41,14 +45,9 @@ uint64_t send_buffer(int fd) {
   return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 ? static_cast<uint64_t>(bytes) : 0;
 }
 
-bool kernel_queue_empty(int fd) {
-  int queued = 0;
-  return sys::raw(SYS_ioctl, fd, SIOCOUTQ, &queued) == 0 && queued == 0;
-}
-
 // A bell never lies behind a data byte: either the reader is past the up-fence, or nothing lies unread.
 bool may_ring(const Connection& c, int fd) {
-  return c.out->passed.load(memory_order_acquire) != 0 || kernel_queue_empty(fd);
+  return c.out->passed.load(memory_order_acquire) != 0 || queued_in_kernel(fd) == 0;
 }
 
 // One bell. Not needed: a tiny buffer has no room for it, so it was neither counted nor sent. (A count, once published, is never taken back.)
@@ -87,22 +86,29 @@ bool leave_frozen_ring(Connection& c, int fd) {
   }
   if (side.out_flow.load(memory_order_relaxed) == Flow::ring) {
     const uint64_t tail = side.tail.load(memory_order_relaxed);
-    uint64_t position = c.out->head.load(memory_order_acquire);
-    if (position > tail) return break_connection(c, fd), true;
-    if (position < side.head_seen) position = side.head_seen;  // a reader's handler is about to publish again
-    position += side.putback;
+    if (c.out->head.load(memory_order_acquire) > tail) return break_connection(c, fd), true;
+    uint64_t position = putback_position(c);
     if (side.putback > 0) c.out->demote_at.store(position, memory_order_relaxed);
     while (position < tail) {
       const uint32_t ring_class = class_at(side.out_map, position);
-      const uint64_t bytes = min_of(class_end(side.out_map, ring_class, tail) - position, contiguous(ring_class, position));
+      const uint64_t there = min_of(class_end(side.out_map, ring_class, tail) - position, contiguous(ring_class, position));
+      const uint64_t bytes = min_of(there, side.tight_buffer ? kOneTightBuffer : kOneBuffer);
+      side.putback_goal = side.putback;
+      side.queued_before = queued_in_kernel(fd);
+      before_what_follows();
+      side.putback_goal = side.putback + bytes;
+      before_what_follows();
       const long sent = sys::send(fd, ring_at(c.out_region, ring_class, position), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0) side.putback_goal = side.putback;
       if (sent == -EAGAIN) return false;
       if (sent < 0) {  // our writing is shut down: the peer sees that and starts a relay
         side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
         return true;
       }
       position += static_cast<uint64_t>(sent);
-      side.putback += static_cast<uint64_t>(sent);
+      side.putback_goal = side.putback + static_cast<uint64_t>(sent);
+      before_what_follows();
+      side.putback = side.putback_goal;
       c.out->demote_at.store(position, memory_order_relaxed);  // published by the end of `writing`
     }
   }
@@ -175,7 +181,7 @@ bool advance_outgoing(Connection& c, int fd) {
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
   if (flow == Flow::kernel) {
     // With bytes unread in front of the fence no bell could follow it, and an edge-triggered reader waits for one.
-    if (peer_attached(c) && kernel_queue_empty(fd) && !chaos_strikes(c, 2)) place_up_fence(c, fd);
+    if (peer_attached(c) && queued_in_kernel(fd) == 0 && !chaos_strikes(c, 2)) place_up_fence(c, fd);
   } else if (chaos_strikes(c, 200)) {
     return demote_outgoing(c, fd, Reason::chaos);
   }
@@ -290,17 +296,29 @@ bool bell_is_due(const Connection& c, int fd) {
 // Both are called after an unlock, which is the full barrier between the publication and the look at the arm word.
 // SYNC: pairs with full_barrier() in arm().
 Bell ring_if_data_wanted(Connection& c, int fd) {
+  Side& side = *c.side;
+  const uint64_t tail = side.tail.load(memory_order_relaxed);
   const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
-  if (!(word & 1) || word == c.side->rung_for_data.load(memory_order_relaxed)) return Bell::not_needed;
-  return ring_for(c, fd, c.out->data_arm, c.side->rung_for_data);
+  const bool wanted = (word & 1) && word != side.rung_for_data.load(memory_order_relaxed);
+  const Bell bell = wanted ? ring_for(c, fd, c.out->data_arm, side.rung_for_data) : Bell::not_needed;
+  side.tail_told.store(tail, memory_order_relaxed);
+  return bell;
 }
 
 void ring_if_space_wanted(Connection& c, int fd) {
   Side& side = *c.side;
+  const uint64_t head = side.head.load(memory_order_relaxed);
   const uint32_t word = c.in->space_arm.load(memory_order_relaxed);
-  if (!(word & 1) || word == side.rung_for_space.load(memory_order_relaxed)) return;
-  const uint64_t used = c.in->tail.load(memory_order_relaxed) - side.head.load(memory_order_relaxed);
-  if (used * 4 <= class_bytes(side.in_map.newest)) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+  const bool wanted = (word & 1) && word != side.rung_for_space.load(memory_order_relaxed);
+  const auto roomy = [&] { return (c.in->tail.load(memory_order_relaxed) - head) * 4 <= class_bytes(side.in_map.newest); };
+  if (wanted && roomy()) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
+  side.head_told.store(head, memory_order_relaxed);
+}
+
+void ring_for_the_dead(Connection& c, int fd) {
+  const Side& side = *c.side;
+  if (side.tail_told.load(memory_order_relaxed) != side.tail.load(memory_order_relaxed)) ring_if_data_wanted(c, fd);
+  if (side.head_told.load(memory_order_relaxed) != side.head.load(memory_order_relaxed)) ring_if_space_wanted(c, fd);
 }
 
 void ring_if_owed(Connection& c, int fd) {

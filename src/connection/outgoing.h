@@ -2,6 +2,9 @@
 // For outgoing.cpp and mend.cpp alone; under write_lock.
 #pragma once
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "connection/flow.h"
 #include "sys/raw.h"
 
@@ -39,6 +42,12 @@ class OwedBell : Duty {
   int fd_;
 };
 
+// What the peer has not read of what was sent into the kernel, by the memory that it takes there. kNever: nobody knows.
+inline uint64_t queued_in_kernel(int fd) {
+  int queued = 0;
+  return sys::raw(SYS_ioctl, fd, SIOCOUTQ, &queued) == 0 ? static_cast<uint64_t>(queued) : kNever;
+}
+
 inline bool room_for_a_bell(int fd) { return sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR); }
 
 // A process was killed with the write lock held, in the middle of something.
@@ -50,5 +59,8 @@ inline bool is_torn(const Connection& c) {
 [[gnu::cold]] bool mend(Connection& c, int fd);
 
 void complete_up_fence(Connection& c);
+
+// Of a frozen ring: the position from which on bytes have yet to go back through the kernel.
+uint64_t putback_position(const Connection& c);
 
 }  // namespace shunt

@@ -295,6 +295,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
     if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
+    if (got == -EAGAIN && !candidate) ring_for_the_dead(c, fd);
     if (got == -EAGAIN && !nonblocking && (!candidate || sleep == Sleep::never)) {
       const bool kernels = candidate || (side.in_flow.load(memory_order_relaxed) == Flow::kernel_again && !putback_pending(c) &&
                                          side.left_end.load(memory_order_relaxed) == 0 && !is_being_left(side));

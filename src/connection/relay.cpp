@@ -74,14 +74,22 @@ bool promised(int from, int to) {
   return items[1].revents == 0;
 }
 
-// Takes `bytes` from the socket; sends them on, or drops them if they are bells.
-void forward(int from, int to, uint64_t bytes, bool drop) {
+// Takes `bytes` from the socket, and sends them on.
+void forward(int from, int to, uint64_t bytes) {
   uint8_t buffer[kBuffer];
   while (bytes > 0 && promised(from, to)) {
     const long got = sys::recv(from, buffer, min_of<uint64_t>(bytes, kBuffer), MSG_DONTWAIT);
     if (got == -EINTR || got == -EAGAIN) continue;
-    if (got <= 0 || (!drop && !send_all(to, buffer, static_cast<size_t>(got)))) return;
+    if (got <= 0 || !send_all(to, buffer, static_cast<size_t>(got))) return;
     bytes -= static_cast<uint64_t>(got);
+  }
+}
+
+// The last one may have yet to come: from somebody who goes on for a process that was killed.
+void skip_bells_of_fence(Connection& c, int from, int to) {
+  while (!take_last_bells_of_fence(c, from)) {
+    say_delivered();
+    if (!promised(from, to)) return;
   }
 }
 
@@ -180,9 +188,9 @@ long introduce(int original, int line) {
   if (flags & O_NONBLOCK)
     sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
   if (plan.takes_over) plan = taken_over(c, original, ours, plan);
-  forward(original, ours, plan.kernel_first, false);
+  forward(original, ours, plan.kernel_first);
   deliver_ring(c, ours, plan.begin, plan.end);
-  forward(original, ours, plan.bells, true);
+  if (plan.fenced) skip_bells_of_fence(c, original, ours);
   bool inward = true, outward = true;
   while (inward || outward) {
     pollfd items[2] = {{inward ? original : -1, POLLIN, 0}, {ours, static_cast<short>(outward ? POLLIN : 0), 0}};

@@ -8,7 +8,7 @@ namespace shunt {
 struct RelayPlan {
   uint64_t kernel_first;  // bytes that wait in the kernel and come first
   uint64_t begin, end;    // then these ring positions
-  uint32_t bells;         // then this many bytes of the kernel are bells
+  bool fenced;            // then the bells of a down-fence lie in the kernel
   bool takes_over;        // the peer may still put back: ends that first, and goes by how far it got
 };
 

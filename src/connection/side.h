@@ -36,6 +36,7 @@ struct alignas(64) Side {
   std::atomic<Flow> in_flow;              // atomic: looked at without the lock
   bool taking;                            // bells are being taken: bells_taken may be too small
   std::atomic<uint64_t> head;             // ring bytes consumed; commit_cursor
+  std::atomic<uint64_t> head_told;        // atomic: `head` when somebody last looked whether the peer waits for space
   std::atomic<uint64_t> tail_seen;        // the peer's tail as last read and checked
   RingMap in_map;                         // how positions ≥ head map, as far as the peer's announcements were checked
   std::atomic<uint32_t> bells_taken;      // number of the last one. atomic: a sleeper looks at it before it has the lock
@@ -67,6 +68,7 @@ struct alignas(64) Side {
   Begun begun;                            // and not complete
   bool fence_has_bell;                    // the down-fence begun has a last bell
   std::atomic<uint64_t> tail;             // ring bytes published
+  std::atomic<uint64_t> tail_told;        // atomic: `tail` when somebody last looked whether the peer waits for data
   uint64_t head_seen;                     // the peer's head as last read and checked
   RingMap out_map;
   uint32_t class_announced;               // the channel says so much of out_map
@@ -86,7 +88,9 @@ struct alignas(64) Side {
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
   uint32_t fence_bell;                    // number of the last bell of the down-fence begun
-  uint64_t putback;                       // ring position up to which bytes went back through the kernel, while retreating
+  uint64_t putback;                       // ring bytes that went back through the kernel, while the peer retreats
+  uint64_t putback_goal;                  // with the send that is under way
+  uint64_t queued_before;                 // what the peer had unread in the kernel in front of it: SIOCOUTQ
 
   // --- both
   std::atomic<uint32_t> holders;          // processes that have the socket open and know it

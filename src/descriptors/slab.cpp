@@ -32,6 +32,8 @@ FamilyLock slab_lock;
 struct {
   bool upgrades, slabs;
 } taken_for_fork;
+std::atomic<uint32_t> forks;           // so far; under slab_lock
+thread_local uint32_t fork_of_thread;  // number of the last one, until its outcome is known
 
 void* map(size_t bytes, int flags, void* where) {
   const long address = sys::mmap(where, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
@@ -121,6 +123,7 @@ Connection* allocate_connection() {
   connection->changing.store(false);
   connection->stand_in.store(0);
   connection->shared_over_fork.store(false);
+  connection->first_fork.store(forks.load() + 1);
   connection->registrations.store(nullptr);
   connection->sets_want_space.store(false);
   connection->relayed.store(false);
@@ -145,6 +148,7 @@ void free_connection(Connection& connection) {
 void lock_slabs_before_fork() {
   const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
   taken_for_fork = {upgrades, slab_lock.lock() == FamilyLock::Held::taken};
+  fork_of_thread = forks.fetch_add(1) + 1;
   for_each_live([](Connection& connection) {
     connection.shared_over_fork.store(true);
     connection.side->holders.fetch_add(1);
@@ -152,16 +156,27 @@ void lock_slabs_before_fork() {
 }
 
 void unlock_slabs_in_parent(Born born) {
-  if (born == Born::no)
-    for_each_live([](Connection& connection) {
-      if (connection.shared_over_fork.load()) connection.side->holders.fetch_sub(1);
-    });
+  if (born == Born::no) discount_fork();
   const auto taken = taken_for_fork;
   if (taken.slabs) slab_lock.unlock();
   if (taken.upgrades) upgrade_lock.unlock();
 }
 
+void expect_fork() { fork_of_thread = 0; }
+
+// What has been closed since has a retired slot, and what has come since was not counted.
+void discount_fork() {
+  const uint32_t fork = fork_of_thread;
+  if (fork == 0) return;
+  Locked lock(slab_lock);
+  for_each_live([fork](Connection& connection) {
+    if (connection.first_fork.load() <= fork) connection.side->holders.fetch_sub(1);
+  });
+  fork_of_thread = 0;
+}
+
 void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&)) {
+  fork_of_thread = 0;
   slab_lock.adopt(taken_for_fork.slabs ? 0 : parent);
   upgrade_lock.adopt(taken_for_fork.upgrades ? 0 : parent);
   for (size_t i = 0; i < slab_count.load(); ++i) {

@@ -17,6 +17,9 @@ void free_connection(Connection& connection);
 // ---- fork; between before and after no other thread allocates, renews or upgrades, and no handler runs on this one
 void lock_slabs_before_fork();  // marks every live connection as shared
 void unlock_slabs_in_parent(Born born);
+// libc's fork handlers do not say whether a child was born. Around a call that forks: nobody was, so nobody shares anything.
+void expect_fork();
+void discount_fork();
 // All slots belong to the parent from now on. `in_use` tells how many descriptors of the child, and calls that it goes on with, refer to a connection.
 void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&));
 

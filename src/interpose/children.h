@@ -2,7 +2,18 @@
 // handlers too; makes raw calls and calls of the next library, and allocates nothing. Results ≥ 0 or −errno.
 #pragma once
 
+#include "descriptors/slab.h"
+
 namespace shunt::interpose {
+
+// `make` is libc's call that forks, and runs the fork handlers: they count a child before it is born, and are not told if it never is.
+template <typename Make>
+int with_fork_handlers(Make make) {
+  expect_fork();
+  const int child = make();
+  if (child < 0) discount_fork();
+  return child;
+}
 
 // _Fork(3).
 long fork_quietly();

@@ -1,10 +1,17 @@
-// Children that are made past fork(). A program's own fork handlers do not run for them, ours must.
+// Children that are made by fork(), and past it. A program's own fork handlers do not run for the latter, ours must.
 #include "interpose/children.h"
 #include "interpose/export.h"
 
 using shunt::interpose::active;
 using shunt::interpose::give;
 using shunt::interpose::next;
+using shunt::interpose::with_fork_handlers;
+
+SHUNT_WRAPPER(pid_t, fork, ()) {
+  if (!active()) return next.fork();
+  return with_fork_handlers([] { return next.fork(); });
+}
+SHUNT_SECOND_NAME(__fork, fork);
 
 SHUNT_WRAPPER(pid_t, _Fork, ()) {
   if (!active()) return next._Fork();

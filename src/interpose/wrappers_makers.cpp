@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "calls/escape.h"
+#include "interpose/children.h"
 #include "interpose/export.h"
 #include "interpose/wrappers.h"
 
@@ -81,7 +82,7 @@ SHUNT_WRAPPER(int, openpty, (int* master, int* slave, char* name, const termios*
 }
 
 SHUNT_WRAPPER(int, forkpty, (int* master, char* name, const termios* mode, const winsize* size)) {
-  const int child = next.forkpty(master, name, mode, size);
+  const int child = shunt::interpose::with_fork_handlers([&] { return next.forkpty(master, name, mode, size); });
   if (child > 0) made(*master);
   if (child == 0) calls::after_streams_replaced();
   return child;

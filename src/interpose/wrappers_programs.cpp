@@ -3,6 +3,7 @@
 
 #include "calls/escape.h"
 #include "calls/policy.h"
+#include "interpose/children.h"
 #include "interpose/export.h"
 #include "interpose/inheritance.h"
 
@@ -169,7 +170,7 @@ SHUNT_WRAPPER(int, wordexp, (const char* words, wordexp_t* result, int flags)) {
 // The parent ends inside libc.
 SHUNT_WRAPPER(int, daemon, (int keep_directory, int keep_streams)) {
   shunt::interpose::report("exit");
-  const int result = next.daemon(keep_directory, keep_streams);
+  const int result = shunt::interpose::with_fork_handlers([&] { return next.daemon(keep_directory, keep_streams); });
   if (result == 0 && !keep_streams) calls::after_streams_replaced();
   return result;
 }

@@ -46,6 +46,7 @@ bool x_lock;
 byte out_flow, sent, kernel_sent, putback;
 byte in_flow, received, taken, next = 1;
 // --- what must be so
+bool leaving;                       // no thread of Y takes from the ring any more
 bool freeze_seen, left;             // Y saw that X is not writing; Y is gone: its socket belongs to a program
 bool x_asleep, y_asleep;
 
@@ -283,6 +284,9 @@ active proctype y() {
 #ifdef MUTANT_ASK_AFTER_LAST_BELL
   y_again = true; y_bells++;
 #endif
+#ifndef MUTANT_NOT_LEAVING
+  leaving = true;                                            // under Y's read lock
+#endif
   frozen = true;
 #ifndef MUTANT_NO_MEMBARRIER
   d_step { flush_writing };
@@ -343,6 +347,15 @@ active proctype y() {
      atomic { SOME -> kernel?v; y_asleep = false; assert(v == next); next++; v = 0 }
   od
 }
+
+#ifdef TWIN
+// Another thread of Y, which reads the ring as long as it may; each read is one step under Y's read lock.
+active proctype y_twin() {
+  do
+  :: atomic { in_flow == RING && !leaving && head < tail -> assert(kernel_total + head + 1 == next); head++; next++ }
+  od
+}
+#endif
 
 active proctype monitor() {
   timeout ->

@@ -1,10 +1,20 @@
 // A connection held by a process and its forked children.
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pty.h>
+#include <sched.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstdio>
+#include <iterator>
 
 #include "behaviour.h"
 #include "check.h"
@@ -27,6 +37,52 @@ void ask_rounds(int fd, int rounds) {
     CHECK_EQ(agreeing(read_exactly(fd, 3000), position), 3000U);
   }
 }
+
+// The kernel makes no more children of fork's kind: EAGAIN, as where RLIMIT_NPROC is reached, which root has not.
+void refuse_forks() {
+  constexpr uint32_t kOfFork = CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+  constexpr uint32_t kAnswer = SECCOMP_RET_ERRNO | EAGAIN;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fork, 3, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kOfFork, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, kAnswer),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(code), code};
+  CHECK_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  CHECK_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+// A fork that failed has made no relative: whose peer has shut down its writing is still the only one to have the
+// bytes.
+BEHAVIOUR{.name = "a_refused_fork_leaves_one_process",
+          .server =
+              [](int fd) {
+                write_all(fd, "unread");
+                CHECK_EQ(::shutdown(fd, SHUT_WR), 0);
+                tell_peer();
+                CHECK_EQ(read_exactly(fd, 3), "bye");
+              },
+          .client =
+              [](int fd) {
+                await_peer();
+                refuse_forks();
+                int terminal;
+                CHECK_ERRNO(::fork(), EAGAIN);
+                CHECK_ERRNO(::forkpty(&terminal, nullptr, nullptr, nullptr), EAGAIN);
+                CHECK_ERRNO(::daemon(1, 1), EAGAIN);
+                CHECK_ERRNO(static_cast<int>(::syscall(SYS_fork)), EAGAIN);
+                std::FILE* in = ::fdopen(fd, "r+");
+                char data[7] = {};
+                CHECK_EQ(std::fread(data, 1, sizeof data, in), 6U);
+                CHECK_EQ(std::string(data), "unread");
+                CHECK(std::fputs("bye", in) >= 0);
+                CHECK_EQ(std::fclose(in), 0);
+              },
+          .leaves_ring = true};
 
 // The usual server: the parent accepts, the child serves.
 BEHAVIOUR{.name = "the_child_serves_and_the_parent_closes",
