@@ -7,12 +7,31 @@ and must then be answered. Prints `N answers, M connections, K asked again`.
 import argparse
 import random
 import signal
+import socket
 import sys
 import threading
 
 from http_check import Connection
 
 ENDED = (BrokenPipeError, ConnectionResetError)  # http.client's own error for an end without an answer is one of them
+
+
+class Stop:
+    """Python runs handlers in its first thread, and a signal that another thread takes wakes that one from no lock: so it waits for a byte."""
+
+    def __init__(self):
+        self.waits, self.wakes = socket.socketpair()
+        self.wakes.setblocking(False)
+        self.asked = False
+        signal.set_wakeup_fd(self.wakes.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def ask(self):
+        self.wakes.send(b".")
+
+    def wait(self):
+        self.waits.recv(1)
+        self.asked = True
 
 
 class Asking:
@@ -27,11 +46,11 @@ class Asking:
 
     def run(self, stop):
         try:
-            while not stop.is_set():
+            while not stop.asked:
                 self._ask(self.source.randbytes(self.source.choice((1, 500, 500, self.options.largest))))
         except Exception as problem:  # told by the main thread
             self.problem = f"thread {self.seed}, after {self.answers} answers: {type(problem).__name__}: {problem}"
-            stop.set()
+            stop.ask()
 
     def _ask(self, body):
         kept = self.connection.sock is not None
@@ -72,12 +91,12 @@ def main():
     parser.add_argument("--largest", type=int, default=400_000, help="bytes of the largest body")
     parser.add_argument("--threads", type=int, default=6)
     options = parser.parse_args()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = Stop()
     all_asking = [Asking(options, seed) for seed in range(options.threads)]
     threads = [threading.Thread(target=asking.run, args=(stop,)) for asking in all_asking]
     for thread in threads:
         thread.start()
+    stop.wait()
     for thread in threads:
         thread.join()
     print(f"{sum(each.answers for each in all_asking)} answers, {sum(each.connections for each in all_asking)} connections, "
