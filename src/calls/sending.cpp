@@ -9,6 +9,7 @@
 #include "calls/kernel_flags.h"
 #include "calls/policy.h"
 #include "calls/vectors.h"
+#include "readiness/epoll_set.h"
 
 namespace shunt::calls {
 namespace {
@@ -35,6 +36,7 @@ long write_vector(int fd, const iovec* parts, int count, int flags) {
 
 void before_passing_one(int fd) {
   spoil(fd, Reason::passed_descriptor);
+  if (epoll_set_of(fd)) return note_set_passed(fd);
   if (!is_connection(fd)) return;
   if (Pin connection{fd}) leave_ring(*connection, fd, Reason::passed_descriptor);
 }

@@ -20,6 +20,7 @@ namespace {
 
 constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
 constexpr long kTimedOut = -ETIME;     // the kernel's own call gave EAGAIN
+constexpr long kAway = -EBUSY;         // EAGAIN for a moment: the ring's bytes come through the kernel
 
 // Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
 long read_candidate(Connection& c, int fd, const ReceiveRequest& request, Sleep sleep) {
@@ -99,7 +100,7 @@ long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_splits(c)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
-  if (c.side->leaving) return -EAGAIN;  // for a moment; the bytes come through the kernel
+  if (c.side->leaving) return kAway;
   if (bytes == 0 && refresh_tail(c, fd, nested)) return 0;
   if (!refresh_tail(c, fd, nested)) {
     // nothing to copy
@@ -238,6 +239,17 @@ void keep_up(Connection& c, int fd) {
   if (const TriedLock lock(c.side->write_lock); lock) advance_outgoing(c, fd);
 }
 
+// Another thread or process of ours is leaving the ring: what this one may have been told of is on its way back, and soon here. Not for ever: that one
+// may have been stopped.
+bool await_leaver(const Connection& c, uint32_t& looks) {
+  constexpr uint32_t kMostLooks = 2000;
+  const uint32_t leaver = c.side->leaver.load(memory_order_relaxed);
+  if (leaver == thread_id() || looks++ == kMostLooks) return false;
+  const timespec pause{0, 100'000};
+  if (leaver != 0) sys::ppoll(nullptr, 0, &pause, nullptr);
+  return true;
+}
+
 size_t low_water_mark(int fd) {
   int bytes = 1;
   socklen_t length = sizeof bytes;
@@ -255,6 +267,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
   const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   const int number = fd;
   long done = 0;
+  uint32_t looks = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
     fd = open_fd(c, number);
     // It was closed under this call. Whoever did that counts on the call's being inside: a signal that he sends ends it.
@@ -262,7 +275,8 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     const Sleep sleep = waiting.slept() ? Sleep::never : Sleep::allowed;
     const bool candidate = !has_channel(c);
     const bool offer_seen = side.offer_seen.load(memory_order_relaxed);
-    if (!candidate && side.leaver.load(memory_order_relaxed) != 0) finish_retreat(c, fd);
+    const bool is_leaving = !candidate && side.leaver.load(memory_order_relaxed) != 0;
+    if (is_leaving) finish_retreat(c, fd);
     if (!candidate) keep_up(c, fd);
     long got = candidate ? read_candidate(c, fd, request, sleep) : read_channel(c, fd, request, ask_kernel, sleep);
     if (got == kTryAgain) {
@@ -295,6 +309,9 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
     if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
+    const bool away = got == kAway || (is_leaving && (got == -EAGAIN || got == kTimedOut));
+    if (away && nonblocking && await_leaver(c, looks)) continue;
+    if (got == kAway) got = -EAGAIN;
     if (got == -EAGAIN && !candidate) ring_for_the_dead(c, fd);
     if (got == -EAGAIN && !nonblocking && (!candidate || sleep == Sleep::never)) {
       const bool kernels = candidate || (side.in_flow.load(memory_order_relaxed) == Flow::kernel_again && !putback_pending(c) &&

@@ -106,12 +106,15 @@ class SetWait : Duty {
   static void undo(Duty& duty) {
     auto& self = static_cast<SetWait&>(duty);
     if (self.asleep_) count_and_mark(self.set_.asleep, ~0u, self.asleep_, 0);
+    if (self.asleep_in_family_) count_and_mark(self.set_.family->asleep, ~0u, self.asleep_in_family_, 0);
     hand_over(self.set_);
   }
   // The child's copy of the set begins without sleepers.
   static void go_on(Duty& duty, Whose whose) {
     auto& self = static_cast<SetWait&>(duty);
-    if (whose == Whose::childs) self.set_.asleep.fetch_add(self.asleep_);
+    if (whose == Whose::parents) return;
+    self.set_.asleep.fetch_add(self.asleep_);
+    self.set_.family->asleep.fetch_add(self.asleep_in_family_);
   }
   static constexpr Fate kFate{undo, nullptr, go_on};
   long wait();
@@ -133,6 +136,7 @@ class SetWait : Duty {
   int room_;
   const sigset_t* mask_;
   uint32_t asleep_ = 0;     // 1: counted in the set
+  uint32_t asleep_in_family_ = 0;
   int count_ = 0;           // events gathered for the caller
   uint32_t epoch_ = 0;      // as we know it, our own changes included
   bool tags_seen_ = false;  // in the last answer of the kernel
@@ -150,16 +154,15 @@ bool SetWait::accept_tagged(epoll_event& event) {
   Locked lock(set_.lock);
   Registration* r = registration_of(event.data.u64, set_);
   if (!r) return false;  // ended since
-  if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) follow_family(*r);
-  const bool given_back = (event.data.u64 & kOneShotTag) && spent(*r) &&
-                          r->connection->side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
-  if (given_back && r->mode.load(std::memory_order_relaxed) == Mode::tagged) switch_to_native(*r);
-  if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
-    // Fetched before the registration became the program's, by another thread: it is about bells, and the kernel tells anew.
-    if (!(event.data.u64 & kOneShotTag)) return give_back_for_family(*r), false;
-    event.data.u64 = r->data;
-    r->fired = (r->events & EPOLLONESHOT) != 0;
-    return true;
+  {
+    // What has become the program's since it was fetched the kernel tells anew: by another thread or process.
+    const FamilySection section(*r);
+    if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
+      if (!(event.data.u64 & kOneShotTag) || r->given_back) return false;
+      event.data.u64 = r->data;
+      r->fired = (r->events & EPOLLONESHOT) != 0;
+      return true;
+    }
   }
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) return forget_in_kernel(*r), false;
   r->ended |= event.events & kEnds;
@@ -196,24 +199,24 @@ long SetWait::ask_kernel() {
 
 // One hot registration, under the set's lock. True: it was given back to the kernel, which must be asked once more.
 bool SetWait::visit(Registration& r) {
+  if (r.record && is_kernels(set_)) {
+    const FamilySection as_others_have_left_it(r);
+  }
   if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return cool(set_, r), false;
-  if (settled_on_kernel(*r.connection) || spent_elsewhere(r)) {
+  if (settled_on_kernel(*r.connection)) {
     switch_to_native(r);
     if (r.mode.load(std::memory_order_relaxed) == Mode::native) return cool(set_, r), true;
   }
   if (r.kicked) {
     r.kicked = false;
-    if (!(r.events & kWritable)) tell_kernel(r, epoll_fd_, EPOLL_CTL_MOD, Kick::no);
+    if (!(r.events & kWritable)) kick(r, epoll_fd_, Kick::no);
   }
   if (complete_at_ != 0 && !r.ended) note_alive(*r.connection, complete_at_);
   Glance now;
   const uint32_t bits = due(r, now);
   r.looked = now;
   if (bits == 0) return rotate(set_, r), false;
-  if (!may_fire(r)) {
-    if (spent(r)) switch_to_native(r);
-    return rotate(set_, r), true;
-  }
+  if (!may_fire(r)) return rotate(set_, r), true;
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
   r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;
@@ -257,7 +260,7 @@ bool SetWait::spin() {
   const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
   uint64_t kernel_look_at = cycles() + pause;
   return patience.spin(set_.history, watch_, hot.peer_cpu(), [&] {
-    if (hot.changed() || epoch_moved()) return true;
+    if (hot.changed() || epoch_moved() || must_settle(set_)) return true;
     const uint64_t now = cycles();
     if (now < kernel_look_at) return false;
     ask_kernel();
@@ -270,9 +273,11 @@ bool SetWait::spin() {
 long SetWait::sleep(uint64_t longest_ns) {
   // SYNC: a full barrier, Dekker pair: whoever heats a registration afterwards sees us asleep and kicks.
   count_and_mark(set_.asleep, 1, asleep_, 1);
+  // SYNC: the same with FamilySet::kernels: whoever sets it afterwards wakes us.
+  if (!set_.settled.load(std::memory_order_relaxed)) count_and_mark(set_.family->asleep, 1, asleep_in_family_, 1);
   long result = 0;
   tags_seen_ = false;
-  if (!epoch_moved()) {
+  if (!epoch_moved() && !must_settle(set_)) {
     const bool forever = longest_ns == kForever;
     const timespec timeout = to_timespec(min_of(longest_ns, kLongestSleepNs));
     count(totals.sleeps);
@@ -283,6 +288,7 @@ long SetWait::sleep(uint64_t longest_ns) {
     const sigset_t* mask = mask_ || !blocked ? mask_ : blocked->before();
     result = watch_.interrupted() ? -EINTR : sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask);
   }
+  if (asleep_in_family_) count_and_mark(set_.family->asleep, ~0u, asleep_in_family_, 0);
   count_and_mark(set_.asleep, ~0u, asleep_, 0);
   if (result > 0) accept(result);
   return result;
@@ -297,6 +303,7 @@ long SetWait::wait_native() {
 
 long SetWait::wait() {
   bool kernel_answered = false;
+  if (must_settle(set_)) settle(set_);
   if (set_.tagged.load(std::memory_order_relaxed) == 0) {
     const long result = wait_native();
     if (result < 0) return result;
@@ -304,6 +311,7 @@ long SetWait::wait() {
     kernel_answered = tags_seen_ && complete_at_ != 0;
   }
   for (;;) {
+    if (must_settle(set_)) settle(set_);
     remember_epoch();
     if (const long result = collect(kernel_answered); result < 0) return result;
     kernel_answered = false;
@@ -345,7 +353,6 @@ long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* tim
   SetUse set(epoll_fd);
   if (!set || room <= 0 || !events || !valid_timeout(timeout))
     return sys::blocking_epoll_pwait(epoll_fd, events, room, timeout, mask);
-  if (set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
   return SetWait(*set, epoll_fd, events, room, timeout, mask).run();
 }
 

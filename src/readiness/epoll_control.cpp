@@ -1,7 +1,6 @@
 // epoll_ctl, and what ends or changes registrations from below: a closed descriptor or set, a new channel, a demotion.
 // Any thread. The kernel's answer comes first: only what it accepted is remembered.
 #include <cerrno>
-#include <fcntl.h>
 
 #include "readiness/epoll_set.h"
 #include "readiness/readiness.h"
@@ -63,7 +62,6 @@ void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
   r.fired = false;
-  note_request_in_family(r);
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)
@@ -80,7 +78,7 @@ long add_native(int epoll_fd, int fd, epoll_event* event, Connection& connection
 
 Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
   if (event.events & EPOLLEXCLUSIVE) return Reason::epoll_exclusive;
-  if (!set || set->inherited.load(std::memory_order_relaxed)) return Reason::epoll_inherited;
+  if (!set || set->inherited.load(std::memory_order_relaxed) || is_kernels(*set)) return Reason::epoll_inherited;
   if (set->watched.load(std::memory_order_relaxed)) return Reason::nested_epoll;
   return Reason::none;
 }
@@ -110,6 +108,11 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
   }
   {
     Locked lock(set->lock);
+    if (is_kernels(*set)) {  // since a moment ago
+      free_registration(*r);
+      registry.release();
+      return add_native(epoll_fd, fd, event, connection, Reason::epoll_inherited);
+    }
     r->set = set;
     r->connection = &connection;
     r->fd = r->handle = fd;
@@ -185,18 +188,22 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   registry.release();
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
     return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : event->events & EPOLLEXCLUSIVE ? -EINVAL : -ENOENT;
-  const bool tagged = r->mode.load(std::memory_order_relaxed) == Mode::tagged;
-  if (tagged && (settled_on_kernel(*r->connection) || spent_elsewhere(*r))) switch_to_native(*r);
+  std::optional<FamilySection> section(std::in_place, *r);
+  if (r->mode.load(std::memory_order_relaxed) == Mode::tagged && settled_on_kernel(*r->connection)) switch_to_native(*r);
   const uint32_t old_events = r->events;
   const uint64_t old_data = r->data;
   r->handle = fd;
   r->events = event->events;
   r->data = event->data.u64;
   // Another process may sleep in the set, and know of nothing to look at.
-  const Kick kick = set.inherited.load(std::memory_order_relaxed) ? Kick::yes : Kick::no;
+  const Kick kick = is_kernels(set) ? Kick::yes : Kick::no;
+  // Of a one-shot event that was fetched and not told yet nothing is told: the kernel looks anew.
+  const bool begins_anew = r->mode.load(std::memory_order_relaxed) == Mode::native && !r->given_back;
+  if (begins_anew) r->generation.fetch_add(1, std::memory_order_relaxed);
   if (kick == Kick::yes || !kernel_serves(*r)) {
     const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, kick);
     if (result != 0) {
+      if (begins_anew) r->generation.fetch_sub(1, std::memory_order_relaxed);
       r->events = old_events;
       r->data = old_data;
       return result;
@@ -205,6 +212,7 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
     r->ended = r->foretold = 0;
   }
   note_request(*r, *event);
+  section.reset();
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
   heat_up(*r);
   lock.release();
@@ -220,12 +228,16 @@ long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
     return kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
   }
   Locked lock(set.lock);
-  const bool stays = !registry.nested() && !lock.nested() && kernel_serves(*r) &&
+  const bool stays = !registry.nested() && !lock.nested() && !r->record && kernel_serves(*r) &&
                      reason_to_leave(&set, {}) == Reason::none;
   if (stays) return fall_asleep(set, *r), 0;
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant && r->asked != 0) return -ENOENT;
-  const long result = ended_in_kernel(*r) ? 0 : kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
-  if (result != 0) return result;
+  {
+    const FamilySection section(*r);
+    const long result = ended_in_kernel(*r) ? 0 : kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+    if (result != 0) return result;
+    r->given_back = true;
+  }
   // A handler inside its own thread's change of the lists: the record stays, silent, until the descriptor is closed.
   if (registry.nested() || lock.nested())
     r->fired = true;
@@ -250,7 +262,7 @@ void note_epoll_created(int fd) {
   EpollSet* set = allocate_set();
   if (set) {
     set->fd.store(fd, std::memory_order_relaxed);
-    set->creator = sys::process_id();
+    set->family->owner.store(static_cast<uint32_t>(sys::process_id()), std::memory_order_relaxed);
   }
   enter_epoll_set(fd, set);
 }
@@ -265,7 +277,7 @@ long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
     return result;
   }
   SetUse set(epoll_fd);
-  if (set && set->inherited.load(std::memory_order_relaxed)) settle_inherited(*set);
+  if (set && must_settle(*set)) settle(*set);
   if (operation == EPOLL_CTL_ADD && set && awake(*set, fd, *event, *connection)) return 0;
   if (operation == EPOLL_CTL_ADD) return add(set ? &*set : nullptr, epoll_fd, fd, event, *connection);
   if (!set) return kernel_control(epoll_fd, operation, fd, event);
@@ -287,7 +299,7 @@ void forget_registrations(Connection& connection, int fd) {
       Locked lock(r->set->lock);
       if (duplicate >= 0) {
         if (r->handle == fd) r->handle = duplicate;
-        unchangeable |= r->mode.load(std::memory_order_relaxed) == Mode::native;
+        unchangeable |= r->mode.load(std::memory_order_relaxed) == Mode::native && !r->given_back;
       } else if (registry.nested() || lock.nested()) {
         r->fired = true;
       } else {
@@ -317,6 +329,10 @@ void readiness_channel_appeared(Connection& connection) {
       const int epoll_fd = descriptor_of(*r->set);
       Locked lock(r->set->lock);
       if (r->mode.load(std::memory_order_relaxed) != Mode::native) continue;
+      if (r->given_back || is_kernels(*r->set)) {
+        unchangeable = r->handle;
+        continue;
+      }
       const bool sleepers = r->set->asleep.load(std::memory_order_relaxed) > 0;
       switch_to_tagged(*r, epoll_fd, sleepers ? Kick::yes : Kick::no);
       if (r->mode.load(std::memory_order_relaxed) == Mode::tagged)
@@ -358,7 +374,7 @@ void readiness_after_relay(Connection& connection) {
     const int epoll_fd = descriptor_of(*r->set);
     if (mode == Mode::dormant || epoll_fd < 0) continue;
     // A new registration cannot begin disabled: one that has fired is ours.
-    if (mode == Mode::native && r->fired) {
+    if (mode == Mode::native && r->fired && !r->given_back) {
       r->mode.store(Mode::tagged, std::memory_order_relaxed);
       r->set->tagged.fetch_add(1, std::memory_order_relaxed);
     }
@@ -378,9 +394,7 @@ void make_sets_look(Connection& connection, uint32_t new_edges) {
     r->edges.fetch_or(new_edges, std::memory_order_relaxed);
     heat_up(*r);
     const int epoll_fd = descriptor_of(*r->set);
-    if (r->fired || epoll_fd < 0 || r->set->asleep.load(std::memory_order_seq_cst) == 0) continue;
-    r->kicked = true;
-    tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::yes);
+    if (epoll_fd >= 0 && r->set->asleep.load(std::memory_order_seq_cst) > 0) kick(*r, epoll_fd, Kick::yes);
   }
 }
 

@@ -77,11 +77,8 @@ void kick_sleeper(EpollSet& set) {
   Locked lock(set.lock);
   if (lock.nested() || epoll_fd < 0) return;
   take_fresh(set);
-  for (Registration* r = set.hot_first; r; r = r->hot_next) {
-    if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) continue;
-    r->kicked = true;
-    if (tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, Kick::yes) == 0) return;
-  }
+  for (Registration* r = set.hot_first; r; r = r->hot_next)
+    if (kick(*r, epoll_fd, Kick::yes)) return;
 }
 
 }  // namespace

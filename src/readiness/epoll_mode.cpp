@@ -17,8 +17,8 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
   epoll_event event{};
   if (r.mode.load(std::memory_order_relaxed) == Mode::native) {
     event.events = r.events;
-    // A one-shot registration disables itself when it is fetched, and we must know: it reports by tag.
-    event.data.u64 = r.events & EPOLLONESHOT ? tag_of(r) | kOneShotTag : r.data;
+    // A one-shot registration disables itself when it is fetched, and we must know as long as it may become tagged: it reports by tag.
+    event.data.u64 = (r.events & EPOLLONESHOT) && !r.given_back ? tag_of(r) | kOneShotTag : r.data;
   } else {
     event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (r.events & (EPOLLPRI | kKernelsOwn));
     // Once asked for, it stays: a loop that wants to write now will want it again.
@@ -29,87 +29,126 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
   return event;
 }
 
-bool in_family(const Registration& r) { return r.family && r.set->shared.load(std::memory_order_relaxed); }
-
-bool is_later(uint64_t a, uint64_t b) { return static_cast<int32_t>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b)) > 0; }
-
-// Does it, unless another process of the family has done so; a process that is killed in between has not. False: it has, or it failed.
-template <typename Action>
-bool once_in_family(Registration& r, Action action) {
-  if (!in_family(r)) return action();
-  Locked lock(r.family->lock);
-  const bool outdated = is_later(r.family->latest, r.request);
-  if (r.family->spent == r.request || outdated || !action()) return false;
-  r.family->spent = r.request;
-  return true;
+void set_mode(Registration& r, Mode mode) {
+  const Mode before = r.mode.load(std::memory_order_relaxed);
+  r.mode.store(mode, std::memory_order_relaxed);
+  if (before == Mode::tagged) r.set->tagged.fetch_sub(1, std::memory_order_relaxed);
+  if (mode == Mode::tagged) r.set->tagged.fetch_add(1, std::memory_order_relaxed);
 }
 
-void become_native(Registration& r) {
-  r.mode.store(Mode::native, std::memory_order_relaxed);
+// Takes over what others have changed.
+void follow(Registration& r) {
+  const FamilyRecord& record = *r.record;
+  if (record.changes == r.changes) return;
+  r.changes = record.changes;
   r.kicked = false;
-  r.set->tagged.fetch_sub(1, std::memory_order_relaxed);
+  if (record.mode == Mode::unused) {
+    r.given_back = true;
+    return set_mode(r, Mode::native);
+  }
+  set_mode(r, record.mode);
+  r.fired = record.fired;
+  r.events = record.events;
+  r.asked = record.asked;
+  r.data = record.data;
+  r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
+}
+
+void publish(Registration& r) {
+  FamilyRecord& record = *r.record;
+  const FamilyRecord now{r.given_back ? Mode::unused : r.mode.load(std::memory_order_relaxed), r.fired, record.changes, r.events, r.asked, r.data};
+  if (now.mode == record.mode && now.fired == record.fired && now.events == record.events && now.asked == record.asked && now.data == record.data) return;
+  record = now;
+  r.changes = ++record.changes;
+}
+
+// Whether a change would meet the file that was registered: its number may have been closed since.
+bool is_reachable(const Registration& r) {
+  Pin pin(r.fd);
+  return r.fd == r.handle && pin && &*pin == r.connection;
+}
+
+// Disabled, as one that has fired. No request disables (epoll_ctl adds EPOLLERR and EPOLLHUP), but this one fires at once, or when the program could
+// have asked again, and nobody knows the tag.
+long disable_in_kernel(Registration& r, int epoll_fd) {
+  if (!is_reachable(r)) return -EBADF;
+  epoll_event event{};
+  event.events = EPOLLOUT | EPOLLONESHOT;
+  event.data.u64 = nobodys_tag();
+  const long result = sys::raw(SYS_epoll_ctl, epoll_fd, r.asked == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, r.fd, &event);
+  if (result == 0) r.asked = event.events;
+  return result;
+}
+
+// The program's own request in place of the tag. False: the kernel refuses.
+bool write_request(Registration& r, bool for_good) {
+  const int epoll_fd = descriptor_of(*r.set);
+  if (epoll_fd < 0) return false;
+  const Mode before = r.mode.load(std::memory_order_relaxed);
+  r.mode.store(Mode::native, std::memory_order_relaxed);
+  r.given_back = for_good;
+  const long result = for_good && r.fired ? disable_in_kernel(r, epoll_fd) : tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, Kick::no);
+  r.mode.store(before, std::memory_order_relaxed);
+  if (result != 0) return r.given_back = false;
+  r.kicked = false;
+  set_mode(r, Mode::native);
+  return true;
 }
 
 }  // namespace
 
-bool spent(const Registration& r) {
-  return in_family(r) && __atomic_load_n(&r.family->spent, __ATOMIC_RELAXED) == r.request;
+FamilySection::FamilySection(Registration& r) : registration_(r) {
+  if (!r.record) return;
+  lock_.emplace(r.set->family->lock);
+  if (!lock_->nested()) follow(r);
 }
 
-void note_request_in_family(Registration& r) {
-  r.spent_here = false;
-  if (!in_family(r)) {
-    r.request = next_request(r.request);
-    return;
-  }
-  Locked lock(r.family->lock);
-  FamilyRecord& record = *r.family;
-  r.request = next_request(is_later(record.latest, r.request) ? record.latest : r.request);
-  record.latest_events = r.events;
-  record.latest_data = r.data;
-  record.latest = r.request;
-  const bool given_back = r.mode.load(std::memory_order_relaxed) == Mode::native && has_channel(*r.connection);
-  if (given_back) record.spent = r.request;
-}
-
-void follow_family(Registration& r) {
-  if (!in_family(r)) return;
-  Locked lock(r.family->lock);
-  const FamilyRecord& record = *r.family;
-  if (!is_later(record.latest, r.request)) return;
-  r.events = record.latest_events;
-  r.data = record.latest_data;
-  r.request = record.latest;
-  r.fired = r.spent_here = false;
-  r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
-}
-
-void give_back_for_family(Registration& r) {
-  follow_family(r);
-  const Side& side = *r.connection->side;
-  if (!in_family(r) || spent(r)) return;
-  if (side.in_flow.load(std::memory_order_relaxed) != Flow::kernel_again || side.left_end.load(std::memory_order_relaxed) != 0) return;
-  r.mode.store(Mode::tagged, std::memory_order_relaxed);
-  r.set->tagged.fetch_add(1, std::memory_order_relaxed);
-  switch_to_native(r);
+FamilySection::~FamilySection() {
+  if (registration_.record) publish(registration_);
 }
 
 bool may_fire(Registration& r) {
   if (!(r.events & EPOLLONESHOT)) return true;
-  const uint64_t looked_for = r.request;
-  follow_family(r);
-  if (r.request != looked_for) return false;
-  return r.spent_here = once_in_family(r, [] { return true; });
+  const uint32_t known = r.changes;
+  const FamilySection section(r);
+  if (r.changes != known || r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return false;
+  return r.fired = true;
+}
+
+bool kick(Registration& r, int epoll_fd, Kick kick) {
+  const FamilySection section(r);
+  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged || r.fired) return false;
+  r.kicked = kick == Kick::yes;
+  return tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, kick) == 0;
+}
+
+bool has_left_ring(const Connection& c) {
+  if (c.relayed.load(std::memory_order_relaxed)) return true;
+  const Side& side = *c.side;
+  return !withholds_reset(c) && side.left_end.load(std::memory_order_relaxed) == 0 && side.in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         side.out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+}
+
+void give_back_for_good(Registration& r) {
+  const FamilySection section(r);
+  const Mode mode = r.mode.load(std::memory_order_relaxed);
+  if (r.given_back) return;
+  if (mode == Mode::dormant) return forget_in_kernel(r);
+  const bool is_leaving = r.connection->side->leaver.load(std::memory_order_relaxed) != 0;
+  if (mode == Mode::tagged && (is_leaving || !has_left_ring(*r.connection))) return;
+  // What it holds is right: the program's own words; or a tag that will not come out, because the kernel has disabled it.
+  const bool stays = mode == Mode::native && (!(r.events & EPOLLONESHOT) || (r.fired && r.asked != 0));
+  if (stays)
+    r.given_back = true;
+  else
+    write_request(r, true);
 }
 
 long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
-  const bool ended = operation == EPOLL_CTL_MOD && ended_in_kernel(r);
-  if (ended) operation = EPOLL_CTL_ADD;
-  if (operation != EPOLL_CTL_ADD)
-    if (Pin pin(r.fd); r.fd != r.handle || !pin || &*pin != r.connection) return -EBADF;
+  if (operation == EPOLL_CTL_MOD && ended_in_kernel(r)) operation = EPOLL_CTL_ADD;
+  if (operation != EPOLL_CTL_ADD && !is_reachable(r)) return -EBADF;
   epoll_event event = kernel_event(r, kick);
-  long result = sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
-  if (ended && result == -EEXIST) result = sys::raw(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_MOD, r.fd, &event);  // by another process of the family
+  const long result = sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
   if (result == 0) r.asked = operation == EPOLL_CTL_DEL ? 0 : event.events;
   return result;
 }
@@ -133,37 +172,27 @@ void forget_in_kernel(Registration& r) {
 }
 
 void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
-  r.mode.store(Mode::tagged, std::memory_order_relaxed);
-  r.set->tagged.fetch_add(1, std::memory_order_relaxed);
+  const FamilySection section(r);
+  if (r.given_back) return;
+  set_mode(r, Mode::tagged);
   r.kicked = kick == Kick::yes;
   r.reported = r.looked = glance(*r.connection);
   // A one-shot registration that has fired stays disabled in the kernel until the program modifies it.
-  if (!r.fired && tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, kick) != 0) {
-    r.mode.store(Mode::native, std::memory_order_relaxed);
-    r.set->tagged.fetch_sub(1, std::memory_order_relaxed);
-  }
+  if (!r.fired && tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, kick) != 0) set_mode(r, Mode::native);
 }
 
 void switch_to_native(Registration& r) {
-  follow_family(r);
-  // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: the kernel's registration of a fired one ends until the
-  // program modifies it.
-  if (r.fired) {
-    once_in_family(r, [&] { return forget_in_kernel(r), true; });
-    r.asked = 0;
-    if (!withholds_reset(*r.connection)) become_native(r);
+  if (is_kernels(*r.set)) return give_back_for_good(r);
+  const FamilySection section(r);
+  if (r.mode.load(std::memory_order_relaxed) != Mode::tagged) return;
+  if (!r.fired) {
+    if (!withholds_reset(*r.connection)) write_request(r, false);  // if it fails, look() answers for the kernel as well
     return;
   }
-  if (withholds_reset(*r.connection)) return;
-  const int epoll_fd = descriptor_of(*r.set);
-  if (epoll_fd < 0) return;
-  const bool told = once_in_family(r, [&] {
-    r.mode.store(Mode::native, std::memory_order_relaxed);
-    const bool done = tell_kernel(r, epoll_fd, EPOLL_CTL_MOD, Kick::no) == 0;
-    r.mode.store(Mode::tagged, std::memory_order_relaxed);
-    return done;
-  });
-  if (told || spent(r)) become_native(r);  // else look() answers for the kernel as well
+  // epoll_ctl adds EPOLLERR and EPOLLHUP to whatever it is given, so it cannot disable: the kernel's registration of a fired one ends until the
+  // program modifies it.
+  forget_in_kernel(r);
+  if (!withholds_reset(*r.connection)) set_mode(r, Mode::native);
 }
 
 int descriptor_of(EpollSet& set) {

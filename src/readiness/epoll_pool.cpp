@@ -4,6 +4,7 @@
 #include <new>
 
 #include "readiness/epoll_set.h"
+#include "readiness/family_slots.h"
 #include "readiness/readiness.h"
 #include "sys/raw.h"
 
@@ -24,16 +25,17 @@ constexpr uint32_t kNeverFreed = 1u << 30;
 std::atomic<Registration*> chunks[kChunks];
 Registration* free_registrations;  // linked by next_of_set; under registry_lock
 uint32_t registrations_made;       // under registry_lock
-uint64_t process_of_requests;      // in the upper half of their numbers; 0 until this process was forked
+FamilySlots<FamilyRecord> records; // under registry_lock
 
 FamilyLock set_pool_lock;
 EpollSet* set_chunks[kSetChunks];  // under set_pool_lock
 uint32_t sets_made;                // under set_pool_lock
+FamilySlots<FamilySet> family_sets;  // under set_pool_lock
 
 std::atomic<uint32_t> cookie;
 
-void* map(size_t bytes, int sharing = MAP_PRIVATE) {
-  const long address = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+void* map(size_t bytes) {
+  const long address = sys::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
 }
 
@@ -47,6 +49,15 @@ void choose_cookie() {
 template <typename Function>
 void for_each_set(Function function) {
   for (uint32_t i = 0; i < sets_made; ++i) function(set_chunks[i / kSetsPerChunk][i % kSetsPerChunk]);
+}
+
+// Of a set's earlier life, unless a relative may look at it still.
+FamilySet* family_of_new(EpollSet& set) {
+  FamilySet* family = set.family;
+  if (family && set.shared.load(std::memory_order_relaxed)) family_sets.give_up(family), family = nullptr;
+  if (!family) family = family_sets.take();
+  if (family) new (family) FamilySet{};
+  return family;
 }
 
 bool take_reference(EpollSet& set) {
@@ -95,7 +106,10 @@ EpollSet* allocate_set() {
     if (!chunk) return nullptr;
     found = &chunk[sets_made++ % kSetsPerChunk];
   }
+  FamilySet* const family = family_of_new(*found);
+  if (!family) return found->family = nullptr, nullptr;
   new (found) EpollSet{};
+  found->family = family;
   found->references.store(1, std::memory_order_release);
   return found;
 }
@@ -108,13 +122,11 @@ Registration* allocate_registration() {
     free_registrations = found->next_of_set;
     return found;
   }
-  if (registrations_made == kPerChunk * kChunks) return nullptr;
+  if (registrations_made == kPerChunk * kChunks - 1) return nullptr;  // the last one is nobody's
   std::atomic<Registration*>& chunk = chunks[registrations_made / kPerChunk];
   if (!chunk.load(std::memory_order_relaxed)) {
     auto* memory = static_cast<Registration*>(map(sizeof(Registration) * kPerChunk));
     if (!memory) return nullptr;
-    auto* family = static_cast<FamilyRecord*>(map(sizeof(FamilyRecord) * kPerChunk, MAP_SHARED));
-    for (uint32_t i = 0; family && i < kPerChunk; ++i) memory[i].family = &family[i];
     chunk.store(memory, std::memory_order_release);  // SYNC: pairs with registration_of()
   }
   Registration* made = &chunk.load(std::memory_order_relaxed)[registrations_made % kPerChunk];
@@ -126,6 +138,9 @@ void free_registration(Registration& registration) {
   registration.generation.fetch_add(1, std::memory_order_relaxed);
   registration.mode.store(Mode::unused, std::memory_order_relaxed);
   registration.set = nullptr;
+  if (registration.record) records.give_up(registration.record);
+  registration.record = nullptr;
+  registration.given_back = false;
   registration.next_of_set = free_registrations;
   free_registrations = &registration;
 }
@@ -135,6 +150,8 @@ uint64_t tag_of(const Registration& registration) {
   return static_cast<uint64_t>(cookie.load(std::memory_order_relaxed)) << 32 | generation << kIndexBits |
          registration.index;
 }
+
+uint64_t nobodys_tag() { return static_cast<uint64_t>(cookie.load(std::memory_order_relaxed)) << 32 | 0xffffffffu; }
 
 bool is_tag(uint64_t data) { return (data & ~kOneShotTag) >> 32 == cookie.load(std::memory_order_relaxed); }
 
@@ -146,35 +163,39 @@ Registration* registration_of(uint64_t tag, const EpollSet& set) {
   return found.set == &set && tag_of(found) == (tag & ~kOneShotTag) ? &found : nullptr;
 }
 
-void forget_dormant_in_kernel() {
+// What both will share is as the program left it. Whoever is in a section of a set's lock that has not seen it shared is waited for.
+void note_sets_shared(bool whole) {
   Locked pool(set_pool_lock);
-  for_each_set([](EpollSet& set) {
+  for_each_set([whole](EpollSet& set) {
+    set.shared.store(true, std::memory_order_relaxed);
     Locked lock(set.lock);
-    for (Registration* r = set.members; r; r = r->next_of_set)
-      if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) forget_in_kernel(*r);
+    for (Registration* r = set.members; r && whole && !lock.nested(); r = r->next_of_set) {
+      if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) {
+        forget_in_kernel(*r);
+      } else if (!r->record && !r->given_back && (r->record = records.take())) {
+        r->changes = 0;
+        const FamilySection introduced(*r);
+      }
+    }
   });
 }
-
-void note_sets_shared() {
-  Locked pool(set_pool_lock);
-  for_each_set([](EpollSet& set) { set.shared.store(true, std::memory_order_relaxed); });
-}
-
-uint64_t next_request(uint64_t request) { return process_of_requests << 32 | static_cast<uint32_t>(request + 1); }
 
 // The other threads of the parent do not exist here, whatever they were doing. Members are whole: registry_lock was
 // held.
 void reset_sets_in_child(uint32_t parent) {
   set_pool_lock.adopt(parent);
-  process_of_requests = static_cast<uint32_t>(sys::process_id());
+  records.begin_in_child();
+  family_sets.begin_in_child();
   for_each_set([parent](EpollSet& set) {
+    if (set.family) family_sets.keep(set.family);
+    for (Registration* r = set.members; r; r = r->next_of_set)
+      if (r->record) records.keep(r->record);
     if (set.references.load() == 0) return;
     set.lock.adopt(parent);
     set.references.store(kNeverFreed);  // this thread may be inside a call
     set.asleep.store(0);
     set.shared.store(true);
     set.inherited.store(true);
-    set.emptied.store(false);
     if (set.lock.mine()) return;  // this thread is in the middle of its lists, below its handler
     set.fresh.store(nullptr);
     set.hot_first = set.hot_last = nullptr;

@@ -4,6 +4,8 @@
 // pointer meets another generation.
 #pragma once
 
+#include <optional>
+
 #include "descriptors/table.h"
 
 namespace shunt {
@@ -28,18 +30,18 @@ enum class Heat : uint8_t {
 // Reasons for an edge that the glance does not show: poll bits, and this one: added or modified since.
 inline constexpr uint32_t kEdgeOfRequest = 1u << 31;
 
-// Of a set that is shared over a fork the kernel has one registration for all processes, and each of them a record. In memory that the family
-// shares: which request has been given back to the kernel, or has fired, in one of them, and the latest that one of them made.
+// A registration as those who share the set over a fork know it: of each that was there at the fork, in memory that they share. What the kernel
+// holds for it changes in one section with this (FamilySection).
 struct FamilyRecord {
-  FamilyLock lock;  // the rest is under it; a look at `spent` without it is a hint
-  uint64_t spent;
-  uint64_t latest;
-  uint64_t latest_data;
-  uint32_t latest_events;
+  Mode mode;         // unused: deleted, or given back for good; the kernel alone knows the rest
+  bool fired;        // the other fields: as in Registration
+  uint32_t changes;  // how often this has changed
+  uint32_t events;
+  uint32_t asked;
+  uint64_t data;
 };
 
 struct Registration {
-  FamilyRecord* family;  // of this record for good; null: no memory
   // Changed under both locks.
   EpollSet* set;
   Connection* connection;
@@ -55,8 +57,9 @@ struct Registration {
   std::atomic<Mode> mode;
   uint32_t events;  // the program's
   uint64_t data;    // the program's
-  uint64_t request; // the program's latest: unique in the family for this record
-  bool spent_here;  // it fired from memory, in this process
+  FamilyRecord* record;  // null: it was there at no fork
+  uint32_t changes;      // those of the record that are known here
+  bool given_back;  // for good: the kernel holds the program's own words, and what it says of them is right; or it was deleted by another process
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
   bool knew_rings;  // both directions were on rings at the kernel's last event
@@ -74,6 +77,14 @@ struct Registration {
   Registration* next_fresh;
 };
 
+// A set, as those know it who share it over a fork, or may one day.
+struct alignas(64) FamilySet {
+  FamilyLock lock;  // the records; after the set's lock
+  std::atomic<uint32_t> owner;   // the process that may answer from memory
+  std::atomic<bool> kernels;     // somebody else uses the set: the kernel alone answers, for good. SYNC: seq_cst, Dekker pair with asleep
+  std::atomic<uint32_t> asleep;  // threads in the kernel's sleep whose process has not given back everything yet. SYNC: seq_cst
+};
+
 struct EpollSet {
   FamilyLock lock;
   std::atomic<uint32_t> references;  // the table, and threads inside a call
@@ -88,10 +99,10 @@ struct EpollSet {
   Registration* members;  // under registry_lock
   uint32_t pass;
   std::atomic<int> fd;          // a descriptor of the set, as last used
-  int creator;                  // process id
+  FamilySet* family;            // never null
   std::atomic<bool> shared;     // made before a fork, on either side of it
-  std::atomic<bool> inherited;  // made before a fork, and the creator may still use it
-  std::atomic<bool> emptied;    // inherited: its connections went back to the kernel
+  std::atomic<bool> inherited;  // made before a fork, and another process may be the owner
+  std::atomic<bool> settled;    // the kernel's, and all that was known here has been given back
   std::atomic<bool> watched;    // by poll, select or another epoll set: holds native registrations only
   History history;
 };
@@ -129,9 +140,9 @@ inline constexpr uint64_t kOneShotTag = 1ull << 32;  // set in the tag of a nati
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 
-void forget_dormant_in_kernel();  // in all sets; under registry_lock
-void note_sets_shared();
-uint64_t next_request(uint64_t request);
+uint64_t nobodys_tag();  // comes out of the kernel to no avail
+
+void note_sets_shared(bool whole);  // before a fork, under registry_lock; not whole: a handler in the middle of its lists
 void reset_sets_in_child(uint32_t parent);
 
 // ---- heat (epoll_heat.cpp)
@@ -170,16 +181,14 @@ void forget_in_kernel(Registration& registration);
 inline bool ended_in_kernel(const Registration& registration) {
   return registration.asked == 0 && registration.fired && registration.mode.load(std::memory_order_relaxed) != Mode::dormant;
 }
-// A process of the family has done what switch_to_native() does, or has told its program of a one-shot event.
-bool spent(const Registration& registration);
-inline bool spent_elsewhere(const Registration& registration) { return spent(registration) && !registration.spent_here; }
-// False: not from memory, it is spent or there is a later one.
+// True: not by another process meanwhile, so it may be told of from memory; a one-shot one has fired then.
 bool may_fire(Registration& registration);
-// After a request of the program's. / Takes over one that another process has made since.
-void note_request_in_family(Registration& registration);
-void follow_family(Registration& registration);
-// The kernel holds another process's tag for what has gone back to the kernel: gives it back in its place.
-void give_back_for_family(Registration& registration);
+// Wakes a sleeper by it, or takes that back. False: it is not tagged any more, or the kernel refuses.
+bool kick(Registration& registration, int epoll_fd, Kick kick);
+// Of a set that is the kernel's: the program's own words, if they would be right.
+void give_back_for_good(Registration& registration);
+// Nothing of ours lies between the kernel and the program.
+bool has_left_ring(const Connection& connection);
 void switch_to_tagged(Registration& registration, int epoll_fd, Kick kick);
 void switch_to_native(Registration& registration);
 int descriptor_of(EpollSet& set);  // −1: none is open
@@ -187,8 +196,32 @@ int descriptor_of(EpollSet& set);  // −1: none is open
 // ---- sets that others may wait on (epoll_family.cpp)
 
 void note_set_watched(int epoll_fd);
-// A set inherited over a fork: adopts it if its creator is gone, else gives its connections back to the kernel.
-void settle_inherited(EpollSet& set);
+// `epoll_fd` is about to be sent to another process.
+void note_set_passed(int epoll_fd);
+
+inline bool is_kernels(const EpollSet& set) { return set.family->kernels.load(std::memory_order_seq_cst); }
+bool may_settle(const EpollSet& set);  // false: in a handler that has interrupted a change of the set
+// Who comes to a set that another process has made, or uses as well, makes clear first whose it is.
+inline bool must_settle(const EpollSet& set) {
+  return set.shared.load(std::memory_order_relaxed) && !set.settled.load(std::memory_order_relaxed) &&
+         (set.inherited.load(std::memory_order_relaxed) || is_kernels(set)) && may_settle(set);
+}
+void settle(EpollSet& set);
+
+// Under the set's lock: a change of a registration and of what the kernel holds for it. Takes over what others of the family have changed, and
+// lets them know.
+class FamilySection {
+ public:
+  explicit FamilySection(Registration& registration);
+  ~FamilySection();
+  FamilySection(const FamilySection&) = delete;
+  FamilySection& operator=(const FamilySection&) = delete;
+
+ private:
+  Registration& registration_;
+  std::optional<Locked> lock_;
+};
+
 void leave(Connection& connection, int fd, Reason reason);
 
 }  // namespace shunt
