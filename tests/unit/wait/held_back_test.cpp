@@ -223,7 +223,7 @@ TEST_F(HeldBack, AFaultInACopyEndsTheCopy) {
   uint8_t other[3000] = "other";
   auto* const bad = reinterpret_cast<uint8_t*>(page);
   handle(SIGSEGV);
-  for (const size_t bytes : {1, 2, 3, 4, 7, 8, 15, 16, 17, 100, 256, 257, 1000, 3000}) {
+  for (const size_t bytes : std::initializer_list<size_t>{1, 2, 3, 4, 7, 8, 15, 16, 17, 100, 256, 257, 1000, 3000}) {
     EXPECT_FALSE(copy_user(bad, other, bytes)) << bytes;
     EXPECT_FALSE(copy_user(other, bad, bytes)) << bytes;
   }
