@@ -237,7 +237,7 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
     if (ended && is_only_holder(c)) break;
     if (const uint64_t now_at = c.in->demote_at.load(memory_order_relaxed); now_at != reached) reached = now_at, moved_at = cycles();
     if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
-    pause_briefly();  // a parent closes soon what it has a child for
+    sys::pause_briefly();  // a parent closes soon what it has a child for
   }
   const Delivering nobody_reads(*c.side);
   const bool left_already = unread.taken;
@@ -275,11 +275,6 @@ void settle_end(Connection& c, int fd) {
 }
 
 }  // namespace
-
-void pause_briefly() {
-  const timespec pause{0, 100'000};
-  sys::ppoll(nullptr, 0, &pause, nullptr);
-}
 
 bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "connection/connection.h"
+#include "sys/raw.h"
 
 namespace shunt {
 
@@ -59,14 +60,13 @@ inline bool putback_pending(const Connection& connection) {
 // ---- leaving; under no lock
 
 inline uint64_t microseconds_since(uint64_t begin) { return (cycles() - begin) / patience.cycles_per_us(); }
-void pause_briefly();
 // How long a step of a retreat waits: not for ever for a peer that does not move, nor by the clock alone for one that the scheduler keeps waiting, as it does us.
 template <typename Done>
 void await_step(Done done) {
   constexpr uint64_t kStepUs = 200'000;
   constexpr int kFewestPauses = 100;
   const uint64_t begin = cycles();
-  for (int pauses = 0; !done() && (pauses < kFewestPauses || microseconds_since(begin) < kStepUs); ++pauses) pause_briefly();
+  for (int pauses = 0; !done() && (pauses < kFewestPauses || microseconds_since(begin) < kStepUs); ++pauses) sys::pause_briefly();
 }
 
 // ---- outgoing; under write_lock

@@ -411,8 +411,7 @@ void recount_bells(Connection& c, int fd) {
     const uint32_t taken = rung - static_cast<uint32_t>(queued);
     if (taken == c.side->bells_taken) return;
     if (look == kLooks - 1) c.side->bells_taken = taken;
-    const timespec pause{0, 100'000};
-    sys::ppoll(nullptr, 0, &pause, nullptr);
+    sys::pause_briefly();
   }
 }
 

@@ -46,16 +46,11 @@ void stop_caching_thread_id() {
   cached_thread_id = 0;
 }
 
-namespace {
-
-// True: `word`, which held `seen`, may have changed. False: its owner is dead.
-bool await(std::atomic<uint32_t>& word, uint32_t seen, uint32_t owner_bits, uint32_t waiters_bit, int& spins) {
+bool FamilyLock::await(uint32_t seen, int& spins) {
   if (++spins < kSpins) return cpu_pause(), true;
-  if (!(seen & waiters_bit) && !word.compare_exchange_strong(seen, seen | waiters_bit)) return true;
-  return sys::raw(SYS_futex, &word, FUTEX_WAIT, seen | waiters_bit, &kSlice, nullptr, 0) != -ETIMEDOUT || !is_dead(seen & owner_bits);
+  if (!(seen & kWaiters) && !word_.compare_exchange_strong(seen, seen | kWaiters)) return true;
+  return sys::raw(SYS_futex, &word_, FUTEX_WAIT, seen | kWaiters, &kSlice, nullptr, 0) != -ETIMEDOUT || !is_dead(seen & kOwner);
 }
-
-}  // namespace
 
 FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
   for (int spins = 0;;) {
@@ -70,7 +65,7 @@ FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
       continue;
     }
     if (waits) *waits = true, let_handlers_run();
-    const bool alive = await(word_, seen, kOwner, kWaiters, spins);
+    const bool alive = await(seen, spins);
     if (waits) *waits = false;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     if (alive) continue;

@@ -55,6 +55,8 @@ class FamilyLock {
  private:
   static constexpr uint32_t kWaiters = 0x80000000u, kOwner = 0x7fffffffu;
   Held lock_slowly(volatile bool* waits);
+  // True: the word, which held `seen`, may have changed. False: its owner is dead.
+  bool await(uint32_t seen, int& spins);
   static void wake(std::atomic<uint32_t>& word);
   std::atomic<uint32_t> word_{0};
 };

@@ -245,8 +245,7 @@ bool await_leaver(const Connection& c, uint32_t& looks) {
   constexpr uint32_t kMostLooks = 2000;
   const uint32_t leaver = c.side->leaver.load(memory_order_relaxed);
   if (leaver == thread_id() || looks++ == kMostLooks) return false;
-  const timespec pause{0, 100'000};
-  if (leaver != 0) sys::ppoll(nullptr, 0, &pause, nullptr);
+  if (leaver != 0) sys::pause_briefly();
   return true;
 }
 

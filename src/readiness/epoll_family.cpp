@@ -12,12 +12,6 @@ namespace shunt {
 namespace {
 
 constexpr int kTries = 1000;
-constexpr long kPauseNs = 100'000;
-
-void pause_briefly() {
-  const timespec pause{0, kPauseNs};
-  sys::ppoll(nullptr, 0, &pause, nullptr);
-}
 
 // Unless another process that shares the set does so, or has done so: for that it waits.
 void leave_once(Connection& c, int fd, Reason reason) {
@@ -27,7 +21,7 @@ void leave_once(Connection& c, int fd, Reason reason) {
     uint32_t other = 0;
     if (leaver.compare_exchange_strong(other, thread_id())) break;
     if (is_dead(other)) break;  // leaving takes it over
-    pause_briefly();
+    sys::pause_briefly();
   }
   if (c.side->left_end.load(std::memory_order_relaxed) == 0 && !has_left_ring(c)) return leave(c, fd, reason);
   uint32_t mine = thread_id();
@@ -89,7 +83,7 @@ void wake_family(EpollSet& set) {
   if (waker < 0) return;
   if (sys::raw(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_ADD, waker, &event) == 0) {
     // One that was killed there is counted for ever.
-    for (int i = 0; i < kTries && asleep.load(std::memory_order_seq_cst) > 0; ++i) pause_briefly();
+    for (int i = 0; i < kTries && asleep.load(std::memory_order_seq_cst) > 0; ++i) sys::pause_briefly();
     sys::raw(SYS_epoll_ctl, epoll_fd, EPOLL_CTL_DEL, waker, &event);
   }
   sys::close(waker);

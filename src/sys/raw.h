@@ -96,4 +96,10 @@ inline short poll_now(int fd, short events) {
   return sys::ppoll(&item, 1, &zero, nullptr) > 0 ? item.revents : short{0};
 }
 
+// Between two looks at what somebody else is about to do: 0.1 ms.
+inline void pause_briefly() {
+  const timespec pause{0, 100'000};
+  sys::ppoll(nullptr, 0, &pause, nullptr);
+}
+
 }  // namespace shunt::sys
