@@ -126,7 +126,6 @@ def _cmake(log, *words):
 
 def _ctest(log, preset, *selection):
     results = log.with_suffix(".xml")
-    results.unlink(missing_ok=True)
     status = _run(log, ["ctest", "--test-dir", paths.BUILD / preset, *selection, "-j", JOBS, "--timeout", "300",
                         "--output-on-failure", "--output-junit", results, "--no-tests=error"],
                   may_fail=True)
@@ -158,13 +157,23 @@ def _install(names):
 
 
 def _failures(log):
-    """The lines that name failing tests or compiler errors, each with the reason that an application test gives below it."""
+    """What failed and why: of a run of ctest each failed test with the beginning of what it wrote; of all else the lines that name a failing test or a
+    compiler's error, each with the reason that an application test gives below it."""
+    results = log.with_suffix(".xml")
+    if results.exists():
+        cases = xml.etree.ElementTree.parse(results).getroot().iter("testcase")
+        return [line for case in cases if case.get("status") == "fail" for line in _failed_case(case)]
     found, inside = [], False
     for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
         inside = line.startswith("FAILED ") or inside and line.startswith("    ")
-        if inside or re.search(r"\*\*\*(Failed|Timeout|Exception)|error:", line):
-            found.append(re.sub(r"\.{4,}", "... ", line)[:300])
+        if inside or "error:" in line:
+            found.append(line[:300])
     return found
+
+
+def _failed_case(case):
+    said = (case.findtext("system-out") or "").splitlines()
+    return [f"{case.get('name')} failed", *(f"    {line[:300]}" for line in said[:15])]
 
 
 def _show_failure(log):
@@ -221,6 +230,7 @@ def main():
             print(f"{head} ...", end="\r", flush=True)
         log = LOGS / f"{name}.log"
         log.unlink(missing_ok=True)
+        log.with_suffix(".xml").unlink(missing_ok=True)
         try:
             counts = getattr(Steps, name)(log)
         except Failed:

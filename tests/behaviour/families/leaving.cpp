@@ -377,9 +377,10 @@ Record record_of(uint32_t writer, uint32_t number) {
   return record;
 }
 
+// The signals may come late: it goes on until one has hit.
 Sum write_records(int fd, uint32_t writer) {
   Sum sum{};
-  for (uint32_t i = 0; i < kRecordsEach; ++i) {
+  for (uint32_t i = 0; i < kRecordsEach || sum.left == 0; ++i) {
     const Record record = record_of(writer, i);
     const ssize_t n = until_jump([&] { return ::write(fd, &record, sizeof record); });
     CHECK(n == kLeft || n == static_cast<ssize_t>(sizeof record));
@@ -396,7 +397,7 @@ void read_records(int fd) {
     std::memcpy(&record, text.data(), sizeof record);
     if (record.writer == kRecordWriters) break;
     CHECK(record.writer < kRecordWriters);
-    CHECK(record.number >= next[record.writer] && record.number < kRecordsEach);
+    CHECK(record.number >= next[record.writer]);
     const Record wanted = record_of(record.writer, record.number);
     CHECK(std::memcmp(&wanted, &record, sizeof record) == 0);
     next[record.writer] = record.number + 1;
@@ -442,9 +443,6 @@ BEHAVIOUR{.name = "writers_that_jump_do_not_stop_the_others",
                 const Record last = record_of(kRecordWriters, 0);
                 write_all(fd, std::string(reinterpret_cast<const char*>(&last), sizeof last));
                 for (const Sum& sum : sums) write_all(fd, std::string(reinterpret_cast<const char*>(&sum), sizeof sum));
-                uint32_t left = 0;
-                for (const Sum& sum : sums) left += sum.left;
-                CHECK(left > 0);
               }};
 
 // ---- threads that end in a handler
