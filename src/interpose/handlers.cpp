@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <initializer_list>
 
 #include "interpose/export.h"
 #include "shm/user_copy.h"
@@ -18,12 +19,13 @@
 namespace shunt::interpose {
 namespace {
 
-constexpr int kSignals = 65;  // 1 .. 64
+constexpr int kSignals = 65;           // 1 .. 64
+constexpr int kRestorer = 0x04000000;  // SA_RESTORER, which glibc does not name
 using Action = void (*)(int, siginfo_t*, void*);
 
 struct Slot {
-  std::atomic<Action> action;
-  std::atomic<int> flags;
+  std::atomic<Action> action;  // as SIG_DFL, a null pointer
+  std::atomic<int> flags;      // the program's
   std::atomic<uint64_t> blocks;  // the kernel's mask of what it adds, itself included
 };
 constinit Slot slots[kSignals][2] = {};
@@ -46,11 +48,24 @@ void run(int signal, siginfo_t* information, void* context) {
   scope.returns();
 }
 
+// What the kernel does without a handler, a core dump of the place of the fault included: the same signal, delivered anew when this handler returns.
+void end_as_by_default(int signal, siginfo_t* information) {
+  const struct {
+    Handler handler;
+    unsigned long flags;
+    void (*restorer)();
+    unsigned long mask;
+  } by_default{SIG_DFL, 0, nullptr, 0};
+  sys::raw(SYS_rt_sigaction, signal, &by_default, nullptr, sizeof by_default.mask);
+  sys::raw(SYS_rt_tgsigqueueinfo, sys::raw(SYS_getpid), sys::raw(SYS_gettid), signal, information);
+}
+
 template <int slot>
 void trampoline(int signal, siginfo_t* information, void* context) {
   finish_step(context);
   if (end_copy(signal, *information, context)) return;
   const Slot& mine = slots[signal][slot];
+  if (!mine.action.load(std::memory_order_relaxed)) return end_as_by_default(signal, information);
   const bool alternate = mine.flags.load(std::memory_order_relaxed) & SA_ONSTACK;
   const Arrived arrived{signal, mine.blocks.load(std::memory_order_relaxed), alternate ? Stack::alternate : Stack::threads, run<slot>};
   if (hold_back(arrived, *information, context)) return;
@@ -68,6 +83,12 @@ int slot_of(const struct sigaction& action) {
 bool is_function(const struct sigaction& action) {
   const Handler handler = action.sa_handler;
   return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR && handler != SIG_HOLD;
+}
+
+// A fault in a copy must not end a program that has no handler for it, either.
+bool needs_trampoline(int signal, const struct sigaction& action) {
+  if (slot_of(action) >= 0) return false;
+  return is_function(action) || (action.sa_handler == SIG_DFL && (signal == SIGSEGV || signal == SIGBUS));
 }
 
 // One installation at a time; no handler runs on this thread meanwhile, so it cannot wait for itself.
@@ -94,18 +115,20 @@ void translate(int signal, struct sigaction& action) {
   const int slot = slot_of(action);
   if (slot < 0) return;
   action.sa_sigaction = slots[signal][slot].action.load(std::memory_order_relaxed);
-  if (!(slots[signal][slot].flags.load(std::memory_order_relaxed) & SA_SIGINFO)) action.sa_flags &= ~SA_SIGINFO;
+  action.sa_flags = slots[signal][slot].flags.load(std::memory_order_relaxed);
 }
 
-int install_trampoline(int signal, struct sigaction action, struct sigaction* old) {
+// `restorer`: kRestorer, or 0 for what libc did not install.
+int install_trampoline(int signal, struct sigaction action, int restorer, struct sigaction* old) {
   struct sigaction current = {};
   if (next.sigaction(signal, nullptr, &current) < 0) return -1;
   const int slot = slot_of(current) == 0 ? 1 : 0;
   slots[signal][slot].action.store(action.sa_sigaction, std::memory_order_relaxed);
-  slots[signal][slot].flags.store(action.sa_flags, std::memory_order_relaxed);
+  slots[signal][slot].flags.store(action.sa_flags | restorer, std::memory_order_relaxed);
   const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : uint64_t{1} << (signal - 1);
   slots[signal][slot].blocks.store(*reinterpret_cast<const uint64_t*>(&action.sa_mask) | itself, std::memory_order_relaxed);
-  action.sa_flags |= SA_SIGINFO;  // else the kernel does not say what happened
+  if (action.sa_handler == SIG_DFL) action.sa_flags = 0;  // none is for the library
+  action.sa_flags |= SA_SIGINFO;                          // else the kernel does not say what happened
   action.sa_sigaction = slot == 0 ? trampoline<0> : trampoline<1>;
   const int result = next.sigaction(signal, &action, old);
   if (result == 0 && old) translate(signal, *old);
@@ -116,13 +139,21 @@ int install_trampoline(int signal, struct sigaction action, struct sigaction* ol
 
 int install_handler(int signal, const struct sigaction* action, struct sigaction* old) {
   if (!active() || signal < 1 || signal >= kSignals) return next.sigaction(signal, action, old);
-  if (action && is_function(*action) && slot_of(*action) < 0 && !in_foreign_process()) {
+  if (action && needs_trampoline(signal, *action) && !in_foreign_process()) {
     Installing one_at_a_time;
-    return install_trampoline(signal, *action, old);
+    return install_trampoline(signal, *action, kRestorer, old);
   }
   const int result = next.sigaction(signal, action, old);
   if (result == 0 && old) translate(signal, *old);
   return result;
+}
+
+void install_handlers_of_faults() {
+  Installing one_at_a_time;
+  for (const int signal : {SIGSEGV, SIGBUS}) {
+    struct sigaction current = {};
+    if (next.sigaction(signal, nullptr, &current) == 0 && needs_trampoline(signal, current)) install_trampoline(signal, current, 0, nullptr);
+  }
 }
 
 void handlers_after_fork_in_child() { installing.store(false, std::memory_order_relaxed); }

@@ -6,6 +6,10 @@
 
 namespace shunt::interpose {
 
+// At the start, where the program has no handlers of its own yet, for the faults that end a copy (shm/user_copy.h). The program is shown SIG_DFL, and any
+// other fault ends it as without the library.
+void install_handlers_of_faults();
+
 // sigaction(2).
 int install_handler(int signal, const struct sigaction* action, struct sigaction* old);
 

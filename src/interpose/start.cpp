@@ -90,6 +90,7 @@ bool start_once(char** environment) {
   read_program_path();
   if (getauxval(AT_SECURE) == 0) note_inheritance(environment);
   const bool works = start(environment);
+  if (works) install_handlers_of_faults();
   state.store(works ? State::active : State::inactive, std::memory_order_release);
   errno = saved;
   return works;

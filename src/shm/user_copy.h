@@ -1,5 +1,5 @@
-// Copies from or to the program's memory, which may be bad: then they end where the kernel's would with EFAULT. The handler of SIGSEGV and SIGBUS leads the
-// thread out of them (the program's own, behind the library's trampoline); without one, the fault ends the program. Any thread, any context.
+// Copies from or to the program's memory, which may be bad: then they end where the kernel's would with EFAULT. The trampoline behind SIGSEGV and
+// SIGBUS leads the thread out of them. Any thread, any context.
 #pragma once
 
 #include <atomic>

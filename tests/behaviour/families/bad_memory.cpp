@@ -5,13 +5,16 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "behaviour.h"
@@ -131,41 +134,164 @@ BEHAVIOUR{.name = "memory_that_cannot_be_touched",
                 write_all(fd, "done");
               }};
 
-// The program has a handler for faults, and a kernel call never runs it.
-BEHAVIOUR{.name = "memory_that_was_good_before",
-          .server =
-              [](int fd) {
-                echo_plainly(fd, 3);
-                await_peer();
-                write_all(fd, bytes_at(0, 20'000));
-                tell_peer();
-                CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
-                expect_end_of_stream(fd);
-              },
+// A kernel call never runs the program's handler for faults, and never ends a program without one.
+constexpr size_t kKnown = 20'480;  // bytes
+
+char* mapping(int file, size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, file, 0);
+  CHECK(memory != MAP_FAILED);
+  return static_cast<char*>(memory);
+}
+
+void becomes_bad(int fd) {
+  ask_plainly(fd, 3);
+  char* memory = mapping(-1, kKnown);
+  tell_peer();
+  await_peer();
+  CHECK(::recv(fd, memory, 1000, MSG_PEEK) > 0);
+  std::memcpy(memory, bytes_at(0, 1000).data(), 1000);
+  CHECK_EQ(::write(fd, memory, 1000), 1000);  // so it is known to be good for both
+  for (int i = 0; i < 3; ++i) {
+    CHECK_EQ(::mprotect(memory, kKnown, i == 0 ? PROT_READ : PROT_NONE), 0);
+    if (i == 2) CHECK_EQ(::munmap(memory, kKnown), 0);
+    CHECK_ERRNO(::read(fd, memory, 1000), EFAULT);
+    CHECK_ERRNO(::recv(fd, memory + 500, 10, MSG_PEEK), EFAULT);
+    if (i > 0) CHECK_ERRNO(::write(fd, memory, 1000), EFAULT);
+    if (i > 0) CHECK_ERRNO(::send(fd, memory + 3, 1, 0), EFAULT);
+  }
+  CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
+  write_all(fd, bytes_at(1000, 19'000));
+  CHECK_EQ(::close(fd), 0);
+}
+void beside_bad_memory(int fd) {
+  echo_plainly(fd, 3);
+  await_peer();
+  write_all(fd, bytes_at(0, 20'000));
+  tell_peer();
+  CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
+  expect_end_of_stream(fd);
+}
+
+BEHAVIOUR{.name = "memory_that_was_good_before", .server = beside_bad_memory, .client = becomes_bad};
+BEHAVIOUR{.name = "memory_that_was_good_before_a_handler_came", .server = beside_bad_memory, .client = [](int fd) {
+            count_signal(SIGSEGV, 0);
+            becomes_bad(fd);
+            CHECK_EQ(signals_counted(), 0);
+          }};
+BEHAVIOUR{.name = "memory_that_was_good_before_a_handler_went", .server = beside_bad_memory, .client = [](int fd) {
+            count_signal(SIGSEGV, 0);
+            CHECK(::signal(SIGSEGV, SIG_DFL) != SIG_DFL);
+            becomes_bad(fd);
+          }};
+
+// Programs write from mapped files by write() because it says EFAULT where a load would be SIGBUS.
+BEHAVIOUR{.name = "a_mapped_file_becomes_shorter",
+          .server = beside_bad_memory,
           .client =
               [](int fd) {
-                count_signal(SIGSEGV, 0);
                 ask_plainly(fd, 3);
-                constexpr size_t kBytes = 20'480;
-                auto* memory = static_cast<char*>(::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-                CHECK(memory != MAP_FAILED);
+                const int file = ::memfd_create("shorter", 0);
+                CHECK_EQ(::ftruncate(file, kKnown), 0);
+                char* memory = mapping(file, kKnown);
+                std::memcpy(memory, bytes_at(0, 1000).data(), 1000);
                 tell_peer();
                 await_peer();
-                CHECK(::recv(fd, memory, 1000, MSG_PEEK) > 0);
-                std::memcpy(memory, bytes_at(0, 1000).data(), 1000);
-                CHECK_EQ(::write(fd, memory, 1000), 1000);  // so it is known to be good for both
-                for (int i = 0; i < 3; ++i) {
-                  CHECK_EQ(::mprotect(memory, kBytes, i == 0 ? PROT_READ : PROT_NONE), 0);
-                  if (i == 2) CHECK_EQ(::munmap(memory, kBytes), 0);
-                  CHECK_ERRNO(::read(fd, memory, 1000), EFAULT);
-                  CHECK_ERRNO(::recv(fd, memory + 500, 10, MSG_PEEK), EFAULT);
-                  if (i > 0) CHECK_ERRNO(::write(fd, memory, 1000), EFAULT);
-                  if (i > 0) CHECK_ERRNO(::send(fd, memory + 3, 1, 0), EFAULT);
-                }
-                CHECK_EQ(signals_counted(), 0);
+                CHECK_EQ(::write(fd, memory, 1000), 1000);
+                CHECK_EQ(::ftruncate(file, 0), 0);
+                CHECK_ERRNO(::write(fd, memory, 1000), EFAULT);
+                CHECK_ERRNO(::write(fd, memory, 10), EFAULT);
+                CHECK_ERRNO(::read(fd, memory, 1000), EFAULT);
                 CHECK_EQ(read_exactly(fd, 20'000), bytes_at(0, 20'000));
                 write_all(fd, bytes_at(1000, 19'000));
                 CHECK_EQ(::close(fd), 0);
+              }};
+
+// ---- all other faults are the program's
+
+void expect_ended_by(int signal, const Body& body) {
+  const pid_t child = ::fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    const rlimit no_core{};
+    ::setrlimit(RLIMIT_CORE, &no_core);
+    body();
+    ::_exit(0);
+  }
+  int status = -1;
+  CHECK_EQ(::waitpid(child, &status, 0), child);
+  CHECK(WIFSIGNALED(status));
+  CHECK_EQ(WTERMSIG(status), signal);
+}
+
+void touch() { *static_cast<volatile char*>(nowhere<char>()) = 1; }
+void touch_beyond_the_end() {
+  const int file = ::memfd_create("empty", 0);
+  *static_cast<volatile char*>(mapping(file, 4096)) = 1;
+}
+void give_back_and_return(int signal) { ::signal(signal, SIG_DFL); }
+
+void die_in_all_ways() {
+  expect_ended_by(SIGSEGV, touch);
+  expect_ended_by(SIGBUS, touch_beyond_the_end);
+  for (const int signal : {SIGSEGV, SIGBUS}) {
+    expect_ended_by(signal, [signal] { ::raise(signal); });
+    expect_ended_by(signal, [signal] { ::kill(::getpid(), signal); });
+    expect_ended_by(signal, [signal] {  // pending when it is let through
+      sigset_t only;
+      sigemptyset(&only);
+      sigaddset(&only, signal);
+      ::sigprocmask(SIG_BLOCK, &only, nullptr);
+      ::raise(signal);
+      ::sigprocmask(SIG_UNBLOCK, &only, nullptr);
+    });
+  }
+  expect_ended_by(SIGSEGV, [] {  // as crash reporters do: the fault is repeated
+    ::signal(SIGSEGV, give_back_and_return);
+    touch();
+  });
+}
+
+struct sigaction action_of(int signal) {
+  struct sigaction action {};
+  CHECK_EQ(::sigaction(signal, nullptr, &action), 0);
+  return action;
+}
+
+BEHAVIOUR{.name = "other_faults_end_the_program",
+          .server = [](int fd) { echo_plainly(fd, 3); },
+          .client =
+              [](int fd) {
+                die_in_all_ways();
+                ask_plainly(fd, 3);
+                die_in_all_ways();
+              }};
+
+BEHAVIOUR{.name = "a_program_without_handlers_is_shown_none",
+          .server = [](int fd) { echo_plainly(fd, 3); },
+          .client =
+              [](int fd) {
+                ask_plainly(fd, 3);
+                for (const int signal : {SIGSEGV, SIGBUS}) {
+                  struct sigaction action = action_of(signal);
+                  CHECK(action.sa_handler == SIG_DFL);
+                  CHECK_EQ(action.sa_flags, 0);
+                  action.sa_flags = SA_RESTART | SA_ONSTACK;
+                  sigaddset(&action.sa_mask, SIGUSR1);
+                  CHECK_EQ(::sigaction(signal, &action, nullptr), 0);
+                  const struct sigaction shown = action_of(signal);
+                  CHECK(shown.sa_handler == SIG_DFL);
+                  constexpr int kRestorer = 0x04000000;  // libc's own
+                  CHECK_EQ(shown.sa_flags, SA_RESTART | SA_ONSTACK | kRestorer);
+                  CHECK(::sigismember(&shown.sa_mask, SIGUSR1) == 1 && ::sigismember(&shown.sa_mask, SIGUSR2) == 0);
+                  CHECK(::signal(signal, SIG_IGN) == SIG_DFL);
+                  CHECK_EQ(::raise(signal), 0);  // ignored
+                  CHECK(::signal(signal, SIG_DFL) == SIG_IGN);
+                  count_signal(signal, 0);
+                  CHECK_EQ(::raise(signal), 0);
+                  CHECK_EQ(signals_counted(), 1);
+                  CHECK(::signal(signal, SIG_DFL) != SIG_DFL);
+                }
+                die_in_all_ways();
               }};
 
 }  // namespace
