@@ -10,6 +10,7 @@
 #include <map>
 #include <thread>
 
+#include "alarms.h"
 #include "behaviour.h"
 #include "check.h"
 #include "io.h"
@@ -460,7 +461,7 @@ BEHAVIOUR{.name = "timeouts_and_signals",
                 CHECK_EQ(::epoll_pwait2(set.fd, &event, 1, &span, nullptr), 0);
                 CHECK(now_ms() - start >= 59 && now_ms() - start < 1500);
                 count_signal(SIGALRM, SA_RESTART);
-                alarm_after_ms(20);
+                alarm_after_sleep_ms(20);
                 CHECK_ERRNO(::epoll_wait(set.fd, &event, 1, 10'000), EINTR);
                 sigset_t open;
                 sigset_t blocked;

@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "alarms.h"
 #include "behaviour.h"
 #include "check.h"
 #include "io.h"
@@ -460,12 +461,12 @@ BEHAVIOUR{.name = "signals_end_the_wait",
               [](int fd) {
                 count_signal(SIGALRM, SA_RESTART);
                 pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
-                alarm_after_ms(20);
+                alarm_after_sleep_ms(20);
                 CHECK_ERRNO(::poll(&one, 1, 10'000), EINTR);
                 fd_set set;
                 FD_ZERO(&set);
                 FD_SET(fd, &set);
-                alarm_after_ms(20);
+                alarm_after_sleep_ms(20);
                 CHECK_ERRNO(::select(fd + 1, &set, nullptr, nullptr, nullptr), EINTR);
                 sigset_t blocked;
                 sigset_t open;
@@ -480,7 +481,7 @@ BEHAVIOUR{.name = "signals_end_the_wait",
                 const timespec span{10, 0};
                 CHECK_ERRNO(::ppoll(&one, 1, &span, &open), EINTR);
                 CHECK_EQ(signals_counted(), 3);
-                alarm_after_ms(20);
+                alarm_after_sleep_ms(20);
                 CHECK_ERRNO(::pselect(fd + 1, &set, nullptr, nullptr, &span, &open), EINTR);
                 CHECK_EQ(signals_counted(), 4);
                 tell_peer();

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <thread>
 
+#include "alarms.h"
 #include "behaviour.h"
 #include "check.h"
 #include "children.h"
@@ -74,7 +75,7 @@ void child_asks() {
 void interrupted_read(int fd, int flags) {
   on_alarm(fd, flags, child_asks);
   through_ways_of_a_handler([fd, flags] {
-    alarm_after_ms(10);
+    alarm_after_sleep_ms(5);
     char byte = 0;
     if (flags == 0)
       CHECK_ERRNO(::read(fd, &byte, 1), EINTR);
@@ -107,7 +108,7 @@ BEHAVIOUR{.name = "a_read_is_restarted", .server = answer_in_between<true>, .cli
 BEHAVIOUR{.name = "a_poll_is_interrupted", .server = answer_in_between<false>, .client = [](int fd) {
             on_alarm(fd, 0, child_asks);
             through_ways_of_a_handler([fd] {
-              alarm_after_ms(10);
+              alarm_after_sleep_ms(5);
               pollfd one{.fd = fd, .events = POLLIN, .revents = 0};
               CHECK_ERRNO(::poll(&one, 1, 10'000), EINTR);
               tell_peer();
@@ -124,7 +125,7 @@ BEHAVIOUR{.name = "an_epoll_wait_is_interrupted", .server = answer_in_between<fa
             CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
             on_alarm(fd, 0, child_asks);
             through_ways_of_a_handler([fd, set] {
-              alarm_after_ms(10);
+              alarm_after_sleep_ms(5);
               epoll_event ready{};
               CHECK_ERRNO(::epoll_wait(set, &ready, 1, 10'000), EINTR);
               tell_peer();
@@ -160,7 +161,7 @@ BEHAVIOUR{.name = "the_child_returns_into_the_read",
                   int taken[2];
                   CHECK_EQ(::pipe(taken), 0);
                   returned = -1;
-                  alarm_after_ms(10);
+                  alarm_after_sleep_ms(5);
                   std::thread tells([parent = ::gettid()] {
                     while (handled == 0) sleep_ms(1);
                     await_sleeping(parent), await_sleeping(returned);
@@ -332,7 +333,7 @@ BEHAVIOUR{.name = "the_child_jumps_out_of_the_call",
                     ask_plainly(fd, 2);
                     ::_exit(0);
                   }
-                  alarm_after_ms(10);
+                  alarm_after_sleep_ms(5);
                   char byte = 0;
                   CHECK_ERRNO(::read(fd, &byte, 1), EINTR);
                   join_any_child(returned);

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <thread>
 
+#include "alarms.h"
 #include "behaviour.h"
 #include "check.h"
 #include "io.h"
@@ -33,10 +34,10 @@ BEHAVIOUR{.name = "a_blocking_read_is_interrupted",
                 char data[10];
                 for (const int delay_ms : {1, 5, 30}) {
                   count_signal(SIGALRM, 0);
-                  alarm_after_ms(delay_ms);
+                  alarm_after_sleep_ms(delay_ms);
                   CHECK_ERRNO(::read(fd, data, sizeof data), EINTR);
                   CHECK_EQ(signals_counted(), 1);
-                  alarm_after_ms(delay_ms);
+                  alarm_after_sleep_ms(delay_ms);
                   CHECK_ERRNO(::recv(fd, data, sizeof data, MSG_WAITALL), EINTR);
                 }
                 tell_peer();
@@ -67,7 +68,7 @@ BEHAVIOUR{.name = "a_read_with_a_timeout_is_not_restarted",
                 const timeval time{10, 0};
                 CHECK_EQ(::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time), 0);
                 count_signal(SIGALRM, SA_RESTART);
-                alarm_after_ms(20);
+                alarm_after_sleep_ms(20);
                 char byte = 0;
                 CHECK_ERRNO(::read(fd, &byte, 1), EINTR);
                 tell_peer();
@@ -83,7 +84,7 @@ BEHAVIOUR{.name = "waitall_returns_what_it_has",
               [](int fd) {
                 CHECK(is_readable(fd, 10'000));
                 count_signal(SIGALRM, 0);
-                alarm_after_ms(30);
+                alarm_after_sleep_ms(30);
                 std::string data(1000, '\0');
                 CHECK_EQ(::recv(fd, data.data(), data.size(), MSG_WAITALL), 500);
                 CHECK_EQ(signals_counted(), 1);
@@ -101,11 +102,11 @@ BEHAVIOUR{.name = "a_blocking_write_is_interrupted",
               [](int fd) {
                 const std::string data = bytes_at(0, size_t{8} << 20);
                 count_signal(SIGALRM, 0);
-                alarm_after_ms(50);
+                alarm_after_sleep_ms(50);
                 const ssize_t n = ::write(fd, data.data(), data.size());
                 CHECK(n > 0 && n < static_cast<ssize_t>(data.size()));
                 CHECK_EQ(signals_counted(), 1);
-                alarm_after_ms(30);
+                alarm_after_sleep_ms(30);
                 CHECK_ERRNO(::write(fd, data.data() + n, 500'000), EINTR);
                 tell_peer(static_cast<uint32_t>(n));
                 await_peer();

@@ -12,6 +12,7 @@
 
 #include <csignal>
 
+#include "alarms.h"
 #include "behaviour.h"
 #include "check.h"
 #include "io.h"
@@ -119,7 +120,7 @@ BEHAVIOUR{.name = "select_leaves_the_time_that_was_not_slept",
                 count_signal(SIGALRM, 0);
                 fd_set set = only(fd);
                 timeval time{10, 0};
-                alarm_after_ms(30);
+                alarm_after_sleep_ms(30);
                 CHECK_ERRNO(::select(fd + 1, &set, nullptr, nullptr, &time), EINTR);
                 CHECK(time.tv_sec == 9 && time.tv_usec > 0 && time.tv_usec < 990'000);
                 CHECK(FD_ISSET(fd, &set));  // an error leaves the sets alone

@@ -19,6 +19,8 @@
 #include <sstream>
 #include <system_error>
 
+#include "alarms.h"
+
 namespace shunt::behaviour {
 namespace {
 
@@ -159,17 +161,18 @@ void end(Running& role) {
   reap(role);
 }
 
-void watch(Running& server, Running& client) {
+void watch(Running& server, Running& client, Alarms& alarms) {
   Clock::time_point deadline = Clock::now() + watchdog();
   std::string why = "hung:";
   while (server.running || client.running) {
-    pollfd both[2] = {{.fd = server.running ? server.pidfd : -1, .events = POLLIN, .revents = 0},
-                      {.fd = client.running ? client.pidfd : -1, .events = POLLIN, .revents = 0}};
+    pollfd all[3] = {{.fd = server.running ? server.pidfd : -1, .events = POLLIN, .revents = 0},
+                     {.fd = client.running ? client.pidfd : -1, .events = POLLIN, .revents = 0},
+                     {.fd = alarms.fd(), .events = POLLIN, .revents = 0}};
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     if (left <= 0) break;
-    if (::poll(both, 2, static_cast<int>(left)) < 0 && errno != EINTR) break;
+    if (::poll(all, 3, alarms.look().value_or(static_cast<int>(left))) < 0 && errno != EINTR) break;
     for (Running* role : {&server, &client}) {
-      if (!role->running || (both[role == &client ? 1 : 0].revents & POLLIN) == 0) continue;
+      if (!role->running || (all[role == &client ? 1 : 0].revents & POLLIN) == 0) continue;
       reap(*role);
       if (role->outcome.ended_well) continue;
       deadline = std::min(deadline, Clock::now() + kGrace);
@@ -214,6 +217,7 @@ const Report* EndOutcome::own_report() const {
 
 Outcome run_pair(const Behaviour& behaviour, Way way, const std::string& upgrade) {
   const PrivateDirectory directory;
+  Alarms alarms(directory.path());
   Outcome outcome;
   std::optional<Running> server;
   std::optional<Running> client;
@@ -225,7 +229,7 @@ Outcome run_pair(const Behaviour& behaviour, Way way, const std::string& upgrade
     client.emplace(
         begin({behaviour, way, upgrade, directory, End::client, to_client.ends[0], to_server.ends[1]}, outcome.client));
   }
-  watch(*server, *client);
+  watch(*server, *client, alarms);
   collect(directory, End::server, outcome.server);
   collect(directory, End::client, outcome.client);
   return outcome;
