@@ -107,6 +107,7 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   unread = find_unread(c, fd);
   if (side.left_end.load(memory_order_relaxed) == 0) {
     side.left_kernel = unread.kernel_first;
+    side.left_read = 0;
     side.left_taken = unread.taken;
     side.leaving_from.store(unread.begin, memory_order_relaxed);
     side.leaving_to.store(unread.end, memory_order_relaxed);
@@ -176,6 +177,7 @@ void leave_to_family(Connection& c, const Unread& unread) {
   Locked lock(side.read_lock);
   if (side.left_end.load(memory_order_relaxed) != 0) return;  // an earlier retreat did, and they may be reading
   side.left_kernel = unread.kernel_first;
+  if (unread.taken) side.left_read = 0;  // counted
   side.left_taken = unread.taken;
   side.head.store(unread.begin, memory_order_relaxed);
   side.left_end.store(unread.end, memory_order_relaxed);
@@ -184,7 +186,7 @@ void leave_to_family(Connection& c, const Unread& unread) {
 // Bytes that this process alone can read, and nobody will put back.
 bool is_stranded(const Connection& c) { return c.side->left_taken && left_in_ring(c) > 0 && is_only_holder(c); }
 
-// While it is decided who gets what is left. A handler of this thread would wait for itself: it comes afterwards.
+// While it is decided who gets what is left.
 class Delivering {
  public:
   explicit Delivering(Side& side) : side_(side) { set(true); }
@@ -197,7 +199,6 @@ class Delivering {
     const Locked lock(side_.read_lock);
     side_.delivering.store(value, memory_order_relaxed);
   }
-  const sys::SignalsBlocked alone_;
   Side& side_;
 };
 
@@ -210,12 +211,12 @@ Unread still_left(const Connection& c, Unread unread) {
   return unread;
 }
 
-// Nothing more comes from the peer: what it put back lies in the kernel.
-Unread counted_in_kernel(int fd, Unread unread) {
+// Nothing more comes from the peer: what it put back lies in the kernel, or was read there.
+Unread counted_in_kernel(const Side& side, int fd, Unread unread) {
   int queued = 0;
   sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
-  const uint64_t in_kernel = static_cast<uint64_t>(queued);
-  if (in_kernel > unread.kernel_first) unread.begin = min_of(unread.begin + in_kernel - unread.kernel_first, unread.end);
+  const uint64_t in_kernel = static_cast<uint64_t>(queued), came = in_kernel + side.left_read;
+  if (came > unread.kernel_first) unread.begin = min_of(unread.begin + came - unread.kernel_first, unread.end);
   unread.kernel_first = in_kernel;
   unread.taken = true;
   return unread;
@@ -244,13 +245,13 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   if (left_already)
     unread = still_left(c, unread);
   else if (ended)
-    unread = counted_in_kernel(open_fd(c, fd), unread);
+    unread = counted_in_kernel(*c.side, open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
   unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
   if (!taken_away && is_only_holder(c) && (ended || reads_past_us(reason))) {
     const Likeness likeness = ended && reads_past_us(reason) && !leaves_process(reason) ? Likeness::wanted : Likeness::required;
-    if (relayed(c, fd, {unread.kernel_first, unread.begin, unread.end, fenced, !ended}, likeness)) {
+    if (relayed(c, fd, {unread.kernel_first, c.side->left_read, unread.begin, unread.end, fenced, !ended}, likeness)) {
       c.side->left_end.store(0, memory_order_relaxed);
       return true;
     }
@@ -335,6 +336,7 @@ bool finish_retreat(Connection& c, int fd) {
   uint32_t leaver = side.leaver.load(memory_order_relaxed);
   if (leaver == 0 || leaver == thread_id() || !is_dead(leaver)) return false;
   if (!side.leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed)) return false;
+  const sys::SignalsBlocked alone;
   freeze_incoming(c);
   Reason reason = Reason::none;
   if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
@@ -353,6 +355,21 @@ bool finish_retreat(Connection& c, int fd) {
   return true;
 }
 
+namespace {
+
+void stays(Side& side) {
+  uint32_t mine = thread_id();
+  side.leaver.compare_exchange_strong(mine, 0, memory_order_relaxed);
+}
+
+bool begins_to_leave(Connection& c, int fd) {
+  finish_retreat(c, fd);
+  uint32_t leaver = 0;
+  return c.side->leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed) || leaver == thread_id();
+}
+
+}  // namespace
+
 bool retreat(Connection& c, int fd, Reason reason) {
   if (c.lends_ids.load(memory_order_relaxed)) {
     if (!leaves_process(reason)) return false;
@@ -360,12 +377,15 @@ bool retreat(Connection& c, int fd, Reason reason) {
     if (!replaced) silence(fd);
     return replaced;
   }
+  // A handler that reads would wait for the rest of this. Nor may two do it at once: who reads beside them counts for one.
+  const sys::SignalsBlocked alone;
+  if (has_channel(c)) await_step([&] { return begins_to_leave(c, fd); });
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
   const bool frozen = has_channel(c) && !c.relayed.load(memory_order_relaxed);
   if (frozen) freeze_incoming(c);
   Reason none = Reason::none;
   c.side->plain.compare_exchange_strong(none, reason);
-  if (!has_channel(c) || c.relayed.load(memory_order_relaxed)) return false;
+  if (!has_channel(c) || c.relayed.load(memory_order_relaxed)) return stays(*c.side), false;
   log_line(LogLevel::info, "descriptor %d: back to the kernel (%s)", fd, kReasonCodes[static_cast<uint32_t>(reason)]);
   if (!frozen) freeze_incoming(c);
   Unread unread{};

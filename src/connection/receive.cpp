@@ -141,13 +141,16 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
     uint64_t put_back = 0;
     if (!take_over(c, fd, begin, end, put_back)) {
       if (!(sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP))) return -EAGAIN;  // it is just putting them back
-      int queued = 0;  // it died in the middle
+      if (c.in->writing.load(memory_order_acquire) == 0) return kTryAgain;          // or saw the question, and sent more before it ended
+      int queued = 0;                                                               // it died in the middle
       sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
-      const auto in_kernel = static_cast<uint64_t>(queued);
-      put_back = min_of(in_kernel > side.left_kernel ? in_kernel - side.left_kernel : 0, end - begin);
+      const uint64_t came = static_cast<uint64_t>(queued) + side.left_read;
+      put_back = min_of(came > side.left_kernel ? came - side.left_kernel : 0, end - begin);
     }
     if (left_in_ring(c) == 0) return kTryAgain;
-    side.left_kernel += put_back;
+    const uint64_t came = side.left_kernel + put_back;
+    side.left_kernel = came > side.left_read ? came - side.left_read : 0;
+    side.left_read = 0;
     side.head.store(begin + put_back, memory_order_relaxed);
     side.left_end.store(end, memory_order_relaxed);
     side.left_taken = true;
@@ -168,6 +171,17 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
   if (side.head.load(memory_order_relaxed) >= end) end_of_left(c, fd);
   if (request.message) fill_message(c, fd, *request.message);
   return got > 0 ? got : kTryAgain;
+}
+
+// Another thread leaves, and the peer has a moment to put back what lies in the ring: until it has, or sees that somebody takes over, nothing else comes
+// through the kernel. Counted, in case it does not come to the end.
+long read_returning(Connection& c, int fd, const ReceiveRequest& request) {
+  sys::SignalsBlocked alone;  // taken and counted
+  const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::never);
+  if (got > 0 && !(request.flags & MSG_PEEK)) c.side->left_read += static_cast<uint64_t>(got);
+  if (got == -ECONNRESET) c.side->reset_taken = true;
+  const bool may_come = (got == 0 && request.bytes > 0) || got == -EAGAIN || got == -ECONNRESET;
+  return may_come ? kAway : got;
 }
 
 // Another thread leaves, with bytes in the ring for which the peer has a moment.
@@ -200,16 +214,14 @@ long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask
         return -ECONNRESET;
       case Flow::kernel_again:
         if (side.delivering.load(memory_order_relaxed)) return -EAGAIN;  // for a moment
-        if (side.left_end.load(memory_order_relaxed) == 0) break;
-        return lock.nested() ? -EAGAIN : read_left(c, fd, request);
+        if (side.left_end.load(memory_order_relaxed) != 0) return lock.nested() ? -EAGAIN : read_left(c, fd, request);
+        if (is_being_left(side)) return lock.nested() ? -EAGAIN : read_returning(c, fd, request);
     }
   }
   if (putback_pending(c)) sleep = Sleep::never;
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, sleep);
   if (got == -EAGAIN && sleep == Sleep::allowed) return kTimedOut;
   if (got != 0 && got != -ECONNRESET) return got;
-  if (finish_retreat(c, fd)) return kTryAgain;
-  if (is_being_left(side)) return -EAGAIN;  // for a moment: the ring may have more
   Locked lock(side.read_lock);
   return ended(c, fd, got);
 }

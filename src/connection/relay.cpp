@@ -124,10 +124,11 @@ RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   if (!over) {
     int queued = 0;  // in the middle
     sys::raw(SYS_ioctl, original, FIONREAD, &queued);
-    const auto in_kernel = static_cast<uint64_t>(queued);
-    put_back = min_of(in_kernel > plan.kernel_first ? in_kernel - plan.kernel_first : 0, plan.end - plan.begin);
+    const uint64_t came = static_cast<uint64_t>(queued) + plan.read;
+    put_back = min_of(came > plan.kernel_first ? came - plan.kernel_first : 0, plan.end - plan.begin);
   }
-  plan.kernel_first += put_back;
+  const uint64_t came = plan.kernel_first + put_back;
+  plan.kernel_first = came > plan.read ? came - plan.read : 0;
   plan.begin += put_back;
   return plan;
 }

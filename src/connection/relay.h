@@ -7,6 +7,7 @@ namespace shunt {
 
 struct RelayPlan {
   uint64_t kernel_first;  // bytes that wait in the kernel and come first
+  uint64_t read;          // of these and of what the peer put back meanwhile: not there any more
   uint64_t begin, end;    // then these ring positions
   bool fenced;            // then the bells of a down-fence lie in the kernel
   bool takes_over;        // the peer may still put back: ends that first, and goes by how far it got

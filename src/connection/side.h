@@ -51,6 +51,7 @@ struct alignas(64) Side {
   // What a retreat left in the ring and the peer has not put back, for this family to read there.
   std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none
   uint64_t left_kernel;                   // bytes in the kernel that come first
+  uint64_t left_read;                     // of these and of what the peer puts back: read since, without being taken off left_kernel
   bool left_taken;                        // the peer puts nothing back any more
   std::atomic<bool> delivering;           // atomic: who leaves decides who gets what is left, and a relay may be getting it: nobody takes anything
   bool end_reported;                      // the ECONNRESET of this stream was given out

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 #include <thread>
 
 #include "behaviour.h"
@@ -97,6 +98,65 @@ void return_beside_thread(int) {
     reader.join();
   });
 }
+
+// The peer puts back as much as its small buffer takes, while a thread here reads some of that; then it is silent until the ring was left for good, and
+// goes on writing. What it writes comes behind what the ring still has.
+constexpr size_t kMany = 60'000, kMore = 100;
+constexpr int kPartly = 5;
+
+void put_back_partly(int) {
+  for (int i = 0; i < kPartly; ++i) {
+    const int fd = accept_another();
+    write_all(fd, bytes_at(0, kMany));
+    const int small = 1;
+    CHECK_EQ(::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+    tell_peer();
+    sleep_ms(10);
+    char byte;
+    CHECK_ERRNO(::recv(fd, &byte, 1, MSG_DONTWAIT), EAGAIN);
+    await_peer();
+    write_all(fd, bytes_at(kMany, kMore));
+    CHECK_EQ(read_exactly(fd, 1), "y");
+    ::close(fd);
+  }
+}
+
+template <typename Leave>
+void read_what_was_put_back(Leave leave) {
+  for (int i = 0; i < kPartly; ++i) {
+    returning = connect_another();
+    await_peer();
+    std::string taken;
+    std::thread reader([&taken] {
+      sleep_ms(5);
+      char data[500];
+      for (const double end = now_ms() + 100; taken.size() < 1000 && now_ms() < end;) {
+        const ssize_t n = ::recv(returning, data, sizeof data, MSG_DONTWAIT);
+        if (n > 0) taken.append(data, static_cast<size_t>(n));
+      }
+    });
+    leave();
+    reader.join();
+    std::string data(kMany, '\0');
+    data.resize(static_cast<size_t>(::recv(returning, data.data(), data.size(), 0)));
+    taken += data;
+    tell_peer();
+    sleep_ms(5);
+    taken += read_exactly(returning, kMany + kMore - taken.size());
+    CHECK_EQ(agreeing(taken, 0), kMany + kMore);
+    write_all(returning, "y");
+    ::close(returning);
+  }
+}
+
+BEHAVIOUR{.name = "a_thread_reads_what_the_peer_puts_back_in_part",
+          .server = put_back_partly,
+          .client = [](int) { read_what_was_put_back([] { CHECK_EQ(::fcntl(returning, F_SETOWN, ::getpid()), 0); }); },
+          .leaves_ring = true};
+BEHAVIOUR{.name = "a_thread_reads_before_a_relay_brings_the_rest",
+          .server = put_back_partly,
+          .client = [](int) { read_what_was_put_back([] { CHECK(::fdopen(::dup(returning), "r") != nullptr); }); },
+          .leaves_ring = true};
 
 BEHAVIOUR{.name = "a_handler_reads_as_the_connection_leaves_the_ring",
           .server = write_to_returning<Peer::stays>,
