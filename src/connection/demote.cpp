@@ -48,24 +48,27 @@ void freeze_incoming(Connection& c) {
   await_step([&] { return c.in->writing.load(memory_order_acquire) == 0; });
 }
 
+bool has_ended(int fd) { return sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP); }
+
 // What lies unread between the kernel's bytes when a direction is left. Under read_lock, after the freeze.
 struct Unread {
   Stage stage;           // of the peer's writing
-  bool taken;            // an earlier retreat left it, and the peer puts nothing back
+  bool left;             // to this family already, which may be reading it
+  bool taken;            // the peer puts nothing back
   uint64_t kernel_first; // data bytes in the kernel that come before the ring's
   uint64_t begin, end;   // ring positions
 };
 
+Unread still_left(const Connection& c, Stage stage) {
+  const Side& side = *c.side;
+  return {stage, true, side.left_taken, side.left_kernel, side.head.load(memory_order_relaxed), side.left_end.load(memory_order_relaxed)};
+}
+
 Unread find_unread(Connection& c, int fd) {
   Side& side = *c.side;
-  Unread found{c.in->stage.load(memory_order_acquire), side.left_taken, 0, 0, 0};
-  if (left_in_ring(c) > 0) {
-    found.kernel_first = side.left_kernel;
-    found.begin = side.head.load(memory_order_relaxed);
-    found.end = side.left_end.load(memory_order_relaxed);
-    return found;
-  }
+  Unread found{c.in->stage.load(memory_order_acquire), false, false, 0, 0, 0};
   const Flow flow = side.in_flow.load(memory_order_relaxed);
+  if (flow == Flow::kernel_again && left_in_ring(c) > 0) return still_left(c, found.stage);
   if ((flow != Flow::ring && flow != Flow::kernel) || found.stage == Stage::kernel) return found;
   if (flow == Flow::kernel) {
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);
@@ -87,9 +90,8 @@ void allow_put_back(const Connection& c) {
 // them, and somebody may be reading.
 void leave_what_nobody_puts_back(const Connection& c, int fd, Unread& unread) {
   if (unread.end <= unread.begin) return;
-  const bool ended = sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP);
-  if (unread.stage != Stage::kernel_again && !ended) return;
-  unread.taken = c.side->left_taken = true;
+  if (unread.stage != Stage::kernel_again && !has_ended(fd)) return;
+  unread.left = unread.taken = c.side->left_taken = true;
   c.side->left_end.store(unread.end, memory_order_relaxed);
   before_what_follows();
 }
@@ -104,14 +106,14 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   const Flow flow = side.in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) return unread = find_unread(c, fd), allow_put_back(c), true;
   if (has_old_readers(c) && c.in->stage.load(memory_order_acquire) != Stage::kernel) return allow_put_back(c), false;  // it waits for that
+  // All of this holds when in_flow says so: what a thread has noted that was killed before is out of date.
+  side.left_end.store(0, memory_order_relaxed);
+  side.left_taken = false;
   unread = find_unread(c, fd);
-  if (side.left_end.load(memory_order_relaxed) == 0) {
-    side.left_kernel = unread.kernel_first;
-    side.left_read = 0;
-    side.left_taken = unread.taken;
-    side.leaving_from.store(unread.begin, memory_order_relaxed);
-    side.leaving_to.store(unread.end, memory_order_relaxed);
-  }
+  side.left_kernel = unread.kernel_first;
+  side.left_read = 0;
+  side.leaving_from.store(unread.begin, memory_order_relaxed);
+  side.leaving_to.store(unread.end, memory_order_relaxed);
   before_what_follows();
   leave_what_nobody_puts_back(c, fd, unread);
   // Whoever reads what lies unread goes by the numbers of the bells behind it.
@@ -171,20 +173,19 @@ bool leaves_process(Reason reason) { return reason == Reason::exec_inherited || 
 // A relay takes everything from the old socket: nobody else may have it.
 bool is_only_holder(const Connection& c) { return c.side->holders.load(memory_order_relaxed) <= 1; }
 
-// This family still has the ring, and goes on reading there.
-void leave_to_family(Connection& c, const Unread& unread) {
+// This family still has the ring, and goes on reading there. Whoever does so first takes over from the peer.
+void leave_to_family(Connection& c) {
   Side& side = *c.side;
-  Locked lock(side.read_lock);
+  const Locked lock(side.read_lock);
   if (side.left_end.load(memory_order_relaxed) != 0) return;  // an earlier retreat did, and they may be reading
-  side.left_kernel = unread.kernel_first;
-  if (unread.taken) side.left_read = 0;  // counted
-  side.left_taken = unread.taken;
-  side.head.store(unread.begin, memory_order_relaxed);
-  side.left_end.store(unread.end, memory_order_relaxed);
+  const uint64_t end = side.leaving_to.load(memory_order_relaxed);
+  if (side.leaving_from.load(memory_order_relaxed) < end) side.left_end.store(end, memory_order_relaxed);
 }
 
 // Bytes that this process alone can read, and nobody will put back.
-bool is_stranded(const Connection& c) { return c.side->left_taken && left_in_ring(c) > 0 && is_only_holder(c); }
+bool is_stranded(const Connection& c, int fd) {
+  return left_in_ring(c) > 0 && is_only_holder(c) && (c.side->left_taken || has_ended(fd));
+}
 
 // While it is decided who gets what is left.
 class Delivering {
@@ -202,15 +203,6 @@ class Delivering {
   Side& side_;
 };
 
-// It was left to this family already, which may have read on.
-Unread still_left(const Connection& c, Unread unread) {
-  const Side& side = *c.side;
-  unread.kernel_first = side.left_kernel;
-  unread.begin = side.head.load(memory_order_relaxed);
-  unread.end = side.left_end.load(memory_order_relaxed);
-  return unread;
-}
-
 // Nothing more comes from the peer: what it put back lies in the kernel, or was read there.
 Unread counted_in_kernel(const Side& side, int fd, Unread unread) {
   int queued = 0;
@@ -218,7 +210,6 @@ Unread counted_in_kernel(const Side& side, int fd, Unread unread) {
   const uint64_t in_kernel = static_cast<uint64_t>(queued), came = in_kernel + side.left_read;
   if (came > unread.kernel_first) unread.begin = min_of(unread.begin + came - unread.kernel_first, unread.end);
   unread.kernel_first = in_kernel;
-  unread.taken = true;
   return unread;
 }
 
@@ -234,20 +225,17 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
   while (!(ended && is_only_holder(c)) && microseconds_since(begin) < kPutbackUs) {
     // SYNC: acquire, pairs with the release of stage in leave_frozen_ring().
     if (c.in->stage.load(memory_order_acquire) == Stage::put_back) return false;
-    ended = ended || sys::poll_now(open_fd(c, fd), POLLRDHUP) & (POLLRDHUP | POLLHUP);
+    ended = ended || has_ended(open_fd(c, fd));
     if (ended && is_only_holder(c)) break;
     if (const uint64_t now_at = c.in->demote_at.load(memory_order_relaxed); now_at != reached) reached = now_at, moved_at = cycles();
     if (!fenced && reached > unread.begin && microseconds_since(moved_at) > kStuckUs && is_only_holder(c)) break;
     sys::pause_briefly();  // a parent closes soon what it has a child for
   }
   const Delivering nobody_reads(*c.side);
-  const bool left_already = unread.taken;
-  if (left_already)
-    unread = still_left(c, unread);
-  else if (ended)
-    unread = counted_in_kernel(*c.side, open_fd(c, fd), unread);
+  if (unread.left) unread = still_left(c, unread.stage);
+  ended = ended || unread.taken;
+  if (ended && !unread.taken) unread = counted_in_kernel(*c.side, open_fd(c, fd), unread);
   if (unread.begin >= unread.end) return false;
-  unread.taken = unread.taken || ended;
   const bool taken_away = open_fd(c, fd) != fd;  // closed by another thread meanwhile: the number may be anybody's
   if (!taken_away && is_only_holder(c) && (ended || reads_past_us(reason))) {
     const Likeness likeness = ended && reads_past_us(reason) && !leaves_process(reason) ? Likeness::wanted : Likeness::required;
@@ -256,8 +244,8 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
       return true;
     }
   }
-  if (!left_already) leave_to_family(c, unread);
-  return reason == Reason::passed_descriptor && !taken_away && is_stranded(c) && reset(c, fd);
+  leave_to_family(c);
+  return reason == Reason::passed_descriptor && !taken_away && is_stranded(c, fd) && reset(c, fd);
 }
 
 // What the kernel says of a peer that is gone is to be the truth: bells left unread are no reset, ring bytes are one.
@@ -313,7 +301,7 @@ void make_plain(Connection& c, int fd, Reason reason) {
 }
 
 void reset_if_stranded(Connection& c, int fd) {
-  if (is_stranded(c)) reset(c, fd);
+  if (is_stranded(c, fd)) reset(c, fd);
 }
 
 void stop_lending(const Connection& c, int fd) {
@@ -342,14 +330,7 @@ bool finish_retreat(Connection& c, int fd) {
   if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
   Unread unread{};
   leave_both(c, fd, reason, unread);
-  if (unread.begin >= unread.end && side.left_end.load(memory_order_relaxed) == 0)
-    unread = {c.in->stage.load(memory_order_acquire),
-              side.left_taken,
-              side.left_kernel,
-              side.leaving_from.load(memory_order_relaxed),
-              side.leaving_to.load(memory_order_relaxed)};
-  unread.taken = unread.taken || unread.stage == Stage::kernel_again;  // it put its fence behind them
-  if (unread.begin < unread.end && !side.left_taken) leave_to_family(c, unread);
+  if (c.in->stage.load(memory_order_acquire) != Stage::put_back) leave_to_family(c);
   note_demotion(c, reason);
   has_left(side);
   return true;

@@ -1,5 +1,6 @@
 // Reads beside a retreat: one thread of Y leaves with bytes unread in the ring, another one goes on reading.
 // X stays and is asked to put them back, or does nothing; or it has left the ring by itself before; or its stream ends, or it dies, at any moment.
+// RELAY: the leaving thread may deliver all of it. DEATH: it is killed, and the reader goes on for it.
 // Bytes are numbered; bells are left out: retreat.pml has them, and memory order. README.md: what is covered and why so.
 
 #ifndef FIRST
@@ -21,7 +22,7 @@ chan kernel = [QUEUE] of { byte };
 #define SOME (len(kernel) > 0)
 #define ROOM (len(kernel) < QUEUE)
 bool eof;
-bool x_done, l_done;
+bool x_done, l_done, l_dead;
 
 mtype = { Nothing, Frozen, PutBack, TakenOver, Kernel, Ring, Again, Returned };
 // --- the channel, X->Y
@@ -32,7 +33,8 @@ bool writing;
 mtype out_flow = Ring;
 byte sent, putback;
 // --- Y, shared by its threads
-bool y_lock, leaving, leaver, delivering, left_taken;
+byte y_lock;                                   // who has it; a dead one's is taken over
+bool leaving, leaver, delivering, left_taken;
 mtype in_flow = (FIRST > 0 -> Kernel : Ring);
 byte head, received, leaving_from, leaving_to, left_end, left_kernel, left_read;
 byte next = 1;
@@ -40,8 +42,10 @@ byte next = 1;
 #define min(a, b) ((a) < (b) -> (a) : (b))
 #define above(a, b) ((a) > (b) -> (a) - (b) : 0)
 #define BEING_LEFT (leaver && leaving_from < leaving_to)
-inline lock() { atomic { !y_lock -> y_lock = true } }
-inline unlock() { y_lock = false }
+#define READER 1
+#define LEAVER 2
+inline lock() { atomic { y_lock == 0 || (l_dead && y_lock == LEAVER) -> y_lock = me } }
+inline unlock() { y_lock = 0 }
 inline take_kernel() { atomic { kernel?v; assert(v == next); next++; v = 0 } }
 inline take_ring() { d_step { assert(FIRST + head + 1 == next); next++; head++; published = head } }
 
@@ -91,7 +95,7 @@ inline advance() {
 inline take_over(over) {
   ask = TakenOver;
   over = !writing;
-  put = above(min(demote_at, left_end), head)
+  put = above(min(demote_at, leaving_to > 0 && left_end == 0 -> leaving_to : left_end), head)
 }
 
 inline left_to_us() {
@@ -170,43 +174,46 @@ inline read() {
 
 // ---------------------------------------------------------------- the threads of Y
 
-proctype reader() {
-  byte v, put, n;
-  bool over, alone;
-  do
-  :: read()
-  :: l_done && x_done -> break
-  od;
-  do                                                         // everything that was sent is there
-  :: n < 3 * ALL + 3 -> read(); n++
-  :: else -> break
-  od;
-  assert(next == FIRST + RINGED + sent + 1)
-}
 
-proctype leaves() {
-  byte first, begin, end, put;
-  bool taken, already, ended;
-  // freeze_incoming()
+// ---------------------------------------------------------------- the threads of Y
+
+inline freeze_incoming() {
   lock();
   leaver = true;
   leaving = true;
   atomic { if :: ask == Nothing -> ask = Frozen :: else fi };
   unlock();
-  !writing || eof;
-  // leave_incoming()
+  !writing || eof
+}
+
+inline leave_incoming() {
   lock();
   advance();
   if
-  :: in_flow == Again -> skip
+  :: in_flow == Again ->
+     if
+     :: left_end > head && !(stage == Returned && !left_taken) -> d_step { first = left_kernel; begin = head; end = left_end }
+     :: else
+     fi
   :: in_flow != Again ->
      d_step {
        first = (in_flow == Kernel -> FIRST - received : 0);
        begin = head;
        end = (stage == Again -> min(tail, demote_at) : tail)
      };
-     d_step { left_kernel = first; left_read = 0; leaving_from = begin };
+#ifdef MUTANT_KEEP_WHAT_THE_DEAD_NOTED
+     if
+     :: left_end == 0 -> left_kernel = first; left_read = 0; leaving_from = begin; leaving_to = end
+     :: else
+     fi;
+#else
+     left_end = 0;                                           // of one that died before in_flow said that all this holds
+     left_taken = false;
+     left_kernel = first;
+     left_read = 0;
+     leaving_from = begin;
      leaving_to = end;
+#endif
      if
      :: end > begin && (stage == Again || eof) -> already = true; left_taken = true; left_end = end
      :: else
@@ -214,47 +221,115 @@ proctype leaves() {
      in_flow = Again
   fi;
   if :: ask == Frozen -> ask = PutBack :: else fi;
-  unlock();
-  // deliver_unread()
+  unlock()
+}
+
+inline leave_to_family() {
+  lock();
+  if :: left_end == 0 -> left_end = leaving_to :: else fi;
+  unlock()
+}
+
+inline has_left() { leaving_to = 0; delivering = false; leaver = false }
+
+inline finish_retreat() {
+  freeze_incoming();
+  leave_incoming();
+  if :: stage != Returned -> leave_to_family() :: else fi;
+  has_left()
+}
+
+inline read_or_finish() {
   if
-  :: end <= begin -> goto has_left
+  :: l_dead && leaver -> finish_retreat()
   :: else
   fi;
-  ended = already;
+  read()
+}
+
+proctype reader() {
+  byte v, put, n, first, begin, end;
+  bool over, alone, already;
+  byte me = READER;
   do
-  :: stage == Returned -> goto has_left
-  :: stage != Returned -> ended = ended || eof
-  :: stage != Returned -> ended = ended || eof; break        // it has waited long enough
+  :: read_or_finish()
+  :: (l_done || l_dead) && x_done -> break
+  od;
+  do                                                         // everything that was sent is there
+  :: n < 3 * ALL + 3 -> read_or_finish(); n++
+  :: else -> break
+  od;
+  assert(next == FIRST + RINGED + sent + 1)
+}
+
+// It gives the program what the kernel has, what the ring has, and then whatever comes: here, to nobody else.
+inline relay() {
+  if
+  :: eof ->                                                  // counted_in_kernel()
+     d_step {
+       put = above(len(kernel) + left_read, first);
+       first = len(kernel)
+     }
+  :: true ->
+     do
+     :: take_over(taking_over);
+        if
+        :: taking_over -> break
+        :: !taking_over && eof && writing -> put = above(len(kernel) + left_read, first); break
+        :: !taking_over && !(eof && writing) -> skip
+        fi
+     od;
+     first = above(first + put, left_read)
+  fi;
+  begin = min(begin + put, end);
+  do
+  :: first > 0 && SOME -> take_kernel(); first--
+  :: first > 0 && !SOME && eof -> first = 0
+  :: first == 0 && begin < end -> d_step { assert(FIRST + begin + 1 == next); next++; begin++ }
+  :: first == 0 && begin == end -> break
+  od;
+  left_end = 0
+}
+
+#ifdef DEATH
+proctype killer() { atomic { if :: !l_done -> l_dead = true :: else fi } }
+proctype leaves() provided (!l_dead) {
+#else
+proctype leaves() {
+#endif
+  byte first, begin, end;
+  bool already;
+  byte me = LEAVER;
+#ifdef RELAY
+  byte v, put;
+  bool taking_over;
+#endif
+  freeze_incoming();
+  leave_incoming();
+  // deliver_unread()
+  if
+  :: end <= begin -> goto over
+  :: else
+  fi;
+  do
+  :: stage == Returned -> goto over
+  :: stage != Returned -> break                              // it has waited long enough
   od;
 #ifndef MUTANT_READ_WHILE_DELIVERING
   lock(); delivering = true; unlock();
 #endif
   if
-  :: !already && ended ->                                      // counted_in_kernel(): nothing more comes
-     d_step {
-       begin = min(begin + above(len(kernel) + left_read, first), end);
-       first = len(kernel);
-       left_read = 0
-     };
-     taken = true
-  :: else
-  fi;
-  if
-  :: !already && begin < end ->                              // leave_to_family()
-     lock();
-     if
-     :: left_end == 0 -> left_kernel = first; left_taken = taken; head = begin; left_end = end
-     :: else
-     fi;
-     unlock()
-  :: else
+  :: already -> skip                                         // the family has it
+  :: !already -> leave_to_family()
+#ifdef RELAY
+  :: !already -> relay()
+#endif
   fi;
 #ifndef MUTANT_READ_WHILE_DELIVERING
   lock(); delivering = false; unlock();
 #endif
-has_left:
-  leaving_to = 0;
-  leaver = false;
+over:
+  has_left();
   l_done = true
 }
 
@@ -266,5 +341,8 @@ init {
     :: else -> break
     od;
     run x(); run reader(); run leaves()
+#ifdef DEATH
+    ; run killer()
+#endif
   }
 }
