@@ -323,8 +323,8 @@ bool finish_retreat(Connection& c, int fd) {
   Side& side = *c.side;
   uint32_t leaver = side.leaver.load(memory_order_relaxed);
   if (leaver == 0 || leaver == thread_id() || !is_dead(leaver)) return false;
-  if (!side.leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed)) return false;
   const sys::SignalsBlocked alone;
+  if (!side.leaver.compare_exchange_strong(leaver, thread_id(), memory_order_relaxed)) return false;
   freeze_incoming(c);
   Reason reason = Reason::none;
   if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
@@ -358,7 +358,7 @@ bool retreat(Connection& c, int fd, Reason reason) {
     if (!replaced) silence(fd);
     return replaced;
   }
-  // A handler that reads would wait for the rest of this. Nor may two do it at once: who reads beside them counts for one.
+  // Without handlers: one that reads would wait for the thread that it interrupts. One at a time: who reads meanwhile counts for one.
   const sys::SignalsBlocked alone;
   if (has_channel(c)) await_step([&] { return begins_to_leave(c, fd); });
   // Frozen before the reason is known: who sees that one demotes politely, and the peer would answer with a fence of its own instead of putting back.
