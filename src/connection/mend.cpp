@@ -33,12 +33,17 @@ bool repeat_last_bell(Connection& c, int fd) {
   return true;
 }
 
-// False: it has to wait for room.
+// The peer is leaving, and will say whether it waits for the last bell.
+bool has_to_decide(const Connection& c, int fd) {
+  return c.out->ask.load(memory_order_acquire) == Ask::frozen && !(sys::poll_now(fd, 0) & (POLLHUP | POLLERR));
+}
+
+// False: it has to wait, for that or for room.
 bool complete_down_fence(Connection& c, int fd) {
   Side& side = *c.side;
   // Before its stage nobody can have seen it: then whoever wanted it begins anew.
   if (c.out->stage.load(memory_order_relaxed) == Stage::kernel_again) {
-    if (side.fence_has_bell && !repeat_last_bell(c, fd)) return false;
+    if (side.fence_has_bell && (has_to_decide(c, fd) || !repeat_last_bell(c, fd))) return false;
     if (side.out_flow.load(memory_order_relaxed) != Flow::broken) side.out_flow.store(Flow::kernel_again, memory_order_relaxed);
     note_demotion(c, Reason::peer_asked);
   }

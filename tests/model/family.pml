@@ -36,24 +36,37 @@ bool falling;
 byte in_flow = RING, taken, last_bell, last_bells, next = 1;
 bool taking;
 
+// --- Y leaves at any moment, with nothing unread (see retreat.pml)
+bool frozen, allowed;               // ask: frozen, then put_back
+bool writing, x_dead;               // nobody waits for ever for a section whose owner has died
+
 #define SOME (first < end_)
-#define X_DIES if :: x_deaths > 0 -> x_deaths--; goto mend :: true fi
+#define X_DIES if :: x_deaths > 0 -> x_deaths--; x_dead = true; goto mend :: true fi
 #define Y_DIES if :: y_deaths > 0 -> y_deaths--; goto again :: true fi
 
 inline put(v) { d_step { assert(end_ < MOST); queue[end_] = v; end_++ } }
 
 // ---------------------------------------------------------------- the end X, always under its write lock
 
+// Not in a frozen ring.
+inline begin_writing() {
+  writing = true;
+  if :: frozen -> writing = false; goto call :: else fi
+}
+
 active proctype x() {
   byte w;
 call:
   do
-  :: out_flow == RING && x_rung < BELLS ->
+  :: out_flow == RING && !frozen && x_rung < BELLS ->
+     begin_writing();
      atomic { x_rung++; X_DIES };
      atomic { rung = x_rung; X_DIES };
      atomic { put(BELL + x_sent + 1); X_DIES };
-     x_sent++
-  :: out_flow == RING ->
+     x_sent++;
+     writing = false
+  :: out_flow == RING && !frozen ->
+     begin_writing();
      atomic { fence_bell = x_rung + 1; X_DIES };
      atomic { falling = true; X_DIES };
      atomic { final = fence_bell; X_DIES };
@@ -63,15 +76,23 @@ call:
      atomic { rung = x_rung; X_DIES };
      atomic { put(BELL + x_sent + 1); X_DIES };
      atomic { x_sent++; X_DIES };
-     falling = false
+     falling = false;
+     writing = false
+  :: out_flow == RING && allowed -> out_flow = AGAIN          // nothing to put back
   :: out_flow == AGAIN && sent < DATA -> d_step { sent++; queue[end_] = sent; end_++ }
   :: out_flow == AGAIN && sent == DATA -> break
   od;
   goto end;
 mend:
+  atomic { writing = true; x_dead = false };
 #ifndef MUTANT_FENCE_NOT_COMPLETED
   if
+#ifndef MUTANT_REPEATED_BEFORE_Y_DECIDES
+  :: falling && stage == AGAIN && frozen && !allowed -> writing = false; allowed; goto mend
+  :: falling && stage == AGAIN && (!frozen || allowed) ->
+#else
   :: falling && stage == AGAIN ->
+#endif
      w = final;
      if
      :: final_taken
@@ -98,14 +119,15 @@ mend:
      fi;
      x_sent = x_rung;
      out_flow = AGAIN
-  :: else
+  :: !(falling && stage == AGAIN)
   fi;
 #else
   if :: falling && stage == AGAIN -> out_flow = AGAIN; x_sent = x_rung :: else fi;
 #endif
   atomic { falling = false; X_DIES };
   if
-  :: x_sent < x_rung && out_flow == RING ->
+  :: x_sent < x_rung && out_flow == RING && frozen -> x_sent = x_rung
+  :: x_sent < x_rung && out_flow == RING && !frozen ->
 #ifdef MUTANT_BELL_NOT_REPEATED
      x_sent = x_rung
 #else
@@ -118,6 +140,7 @@ mend:
 #endif
   :: else
   fi;
+  writing = false;
   goto call;
 end:
   skip
@@ -140,6 +163,32 @@ inline receive(most) {
   }
 }
 
+#ifdef LEAVES
+// The last bell is there, or was taken: it is found as at any down-fence. Else nobody waits for it: all bells that are there, and no others.
+inline leave() {
+  frozen = true;
+  !writing || x_dead;
+  d_step {
+    k = first;
+    do
+    :: k < end_ && queue[k] != BELL + final -> k++
+    :: else -> break
+    od;
+    s = (stage == AGAIN && (taken >= final || k < end_) -> 1 : 0);
+    k = 0
+  };
+  if
+  :: s == 1 -> skip
+  :: else ->
+     receive(MOST);
+     taken = n;
+     final_taken = true;
+     in_flow = AGAIN
+  fi;
+  allowed = true
+}
+#endif
+
 active proctype y() {
   byte until, i, n, k, s;
   bool begun;
@@ -147,6 +196,9 @@ again:
   true;
   d_step { i = 0; n = 0; k = 0; begun = false; until = 0; s = 0 };
   do
+#ifdef LEAVES
+  :: in_flow == RING && !frozen -> leave()
+#endif
   :: in_flow == RING ->
      until = rung;
      s = stage;
