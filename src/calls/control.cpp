@@ -16,7 +16,7 @@ namespace {
 
 // SIGIO for every byte is the kernel's work.
 void leave_for_signals(int fd) {
-  if (Pin connection{fd}) leave_ring(*connection, fd, Reason::signal_driven);
+  if (Pin connection{fd}) retreat(*connection, fd, Reason::signal_driven);
 }
 
 long set_flags(int fd, long flags) {

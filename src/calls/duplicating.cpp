@@ -18,7 +18,7 @@ bool follow(int from, int to, bool under_stream) {
   const bool foreign = in_foreign_process();
   if (!foreign && !under_stream) return true;
   if (Pin connection{from}; connection) {
-    if (leave_ring(*connection, from, foreign ? Reason::exec_inherited : Reason::stdio)) {
+    if (retreat(*connection, from, foreign ? Reason::exec_inherited : Reason::stdio)) {
       const long on_exec = sys::raw(SYS_fcntl, to, F_GETFD);
       sys::raw(SYS_dup3, from, to, on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);  // of the file that `from` is now
     }

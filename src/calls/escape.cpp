@@ -43,7 +43,7 @@ void change_holders(int by) {
 
 void retreat_if_ours(int fd, Reason reason) {
   if (!is_connection(fd)) return;
-  if (Pin connection{fd}) leave_ring(*connection, fd, reason);
+  if (Pin connection{fd}) retreat(*connection, fd, reason);
 }
 
 // Descriptors that a file action has named, ever: libc's actions cannot be read back.
@@ -67,7 +67,7 @@ void before_exec_of_vfork_child() {
     if (flags & FD_CLOEXEC) return;
     std::atomic<uint32_t>& holders = connection.side->holders;
     holders.fetch_add(1, std::memory_order_relaxed);
-    leave_ring(connection, fd, Reason::exec_inherited);
+    retreat(connection, fd, Reason::exec_inherited);
     holders.fetch_sub(1, std::memory_order_relaxed);
   });
 }
@@ -81,7 +81,7 @@ bool exec_must_fail(const char* path) {
 
 void before_spawn() {
   for_each_open([](int fd, Connection& connection, long flags) {
-    if (!(flags & FD_CLOEXEC)) leave_ring(connection, fd, Reason::exec_inherited);
+    if (!(flags & FD_CLOEXEC)) retreat(connection, fd, Reason::exec_inherited);
   });
 }
 
@@ -150,14 +150,14 @@ void before_unsharing_descriptors() {
 void before_child_beside(Memory memory) {
   refuse_from_now_on(Reason::child_beside);
   for_each_connection([](int fd, Connection& connection) {
-    leave_ring(connection, fd, Reason::child_beside);
+    retreat(connection, fd, Reason::child_beside);
     disown(fd);
   });
   if (memory == Memory::shared) share_this_thread();
 }
 
 void before_child_of_other_ids() {
-  for_each_connection([](int fd, Connection& connection) { leave_ring(connection, fd, Reason::child_beside); });
+  for_each_connection([](int fd, Connection& connection) { retreat(connection, fd, Reason::child_beside); });
 }
 
 void after_streams_replaced() {

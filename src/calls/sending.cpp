@@ -38,7 +38,7 @@ void before_passing_one(int fd) {
   spoil(fd, Reason::passed_descriptor);
   if (epoll_set_of(fd)) return note_set_passed(fd);
   if (!is_connection(fd)) return;
-  if (Pin connection{fd}) leave_ring(*connection, fd, Reason::passed_descriptor);
+  if (Pin connection{fd}) retreat(*connection, fd, Reason::passed_descriptor);
 }
 
 }  // namespace

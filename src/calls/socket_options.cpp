@@ -83,7 +83,7 @@ long setsockopt(int fd, int level, int name, const void* value, socklen_t length
   Pin connection(fd);
   if (effect.meaning == Meaning::escape) {
     spoil(fd, effect.reason);
-    if (connection) leave_ring(*connection, fd, effect.reason);
+    if (connection) retreat(*connection, fd, effect.reason);
     return kPassOn;
   }
   note_timeouts(fd);

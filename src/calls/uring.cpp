@@ -44,7 +44,7 @@ bool is_on_kernel(const Connection& c) {
 }
 
 void leave_for_ring(Connection& connection, int fd) {
-  if (!is_on_kernel(connection)) leave_ring(connection, fd, Reason::io_uring);
+  if (!is_on_kernel(connection)) retreat(connection, fd, Reason::io_uring);
 }
 
 void give_to_ring(int fd) {

@@ -163,7 +163,7 @@ void ring_if_owed(Connection& connection, int fd);
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
 void make_plain(Connection& connection, int fd, Reason reason);
 // Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
-// True: the bytes left unread had to be given to a relay, so `fd` is another open file now (earlier duplicates of it are not).
+// True: the bytes left unread had to be given to a relay, so `fd` is another open file now, and so are this process's other descriptors of the connection.
 bool retreat(Connection& connection, int fd, Reason reason);
 // Before exec: the new program would miss bytes of a peer that is gone, which nobody will be there to read. It is to see a reset.
 void reset_if_stranded(Connection& connection, int fd);
@@ -204,5 +204,8 @@ struct ReadinessHooks {
   void (*set_closed)(EpollSet* set) = [](EpollSet*) {};
 };
 extern ReadinessHooks readiness_hooks;
+
+// Set by descriptors/: this process's other descriptors of the connection that are the file `file` become the one that `fd` is now.
+inline void (*replace_duplicates)(const Connection& connection, int fd, uint64_t file) = [](const Connection&, int, uint64_t) {};
 
 }  // namespace shunt

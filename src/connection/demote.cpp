@@ -133,7 +133,9 @@ void leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
 
 bool relayed(Connection& c, int fd, const RelayPlan& plan, Likeness likeness) {
   readiness_hooks.before_relay(c);
+  const uint64_t file = sys::file_of(fd);
   const bool replaced = start_relay(c, fd, plan, likeness) == 0;
+  if (replaced) replace_duplicates(c, fd, file);
   readiness_hooks.after_relay(c);
   return replaced;
 }
@@ -142,8 +144,10 @@ bool relayed(Connection& c, int fd, const RelayPlan& plan, Likeness likeness) {
 bool reset(Connection& c, int fd) {
   readiness_hooks.before_relay(c);
   remember_peer(c, fd);
+  const uint64_t file = sys::file_of(fd);
   const bool replaced = put_reset(fd) == 0;
   if (replaced) {
+    replace_duplicates(c, fd, file);
     c.relayed.store(true, memory_order_relaxed);
     c.lends_ids.store(true, memory_order_relaxed);
   }

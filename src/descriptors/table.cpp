@@ -2,7 +2,6 @@
 #include "descriptors/table.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "descriptors/slab.h"
 #include "observe/report.h"
@@ -41,15 +40,9 @@ struct Kept {
 };
 Kept kept;
 
-// A socket's number in the kernel; 0: not open.
-uint64_t file_of(int fd) {
-  struct stat status {};
-  return sys::raw(SYS_fstat, fd, &status) == 0 ? status.st_ino : 0;
-}
-
 bool was_replaced(int fd) {
   for (int i = kept.count.load(std::memory_order_acquire) - 1; i >= 0; --i)
-    if (kept.list[i].fd == fd) return kept.list[i].file != file_of(fd);
+    if (kept.list[i].fd == fd) return kept.list[i].file != sys::file_of(fd);
   return false;
 }
 
@@ -223,17 +216,6 @@ void Closing::undo(Duty& duty) {
   if (sys::raw(SYS_fcntl, self.fd_, F_GETFD) < 0 || !table[self.fd_].compare_exchange_strong(nothing, self.entry_)) drop_entry(self.entry_, self.fd_);
 }
 
-bool leave_ring(Connection& connection, int fd, Reason reason) {
-  const uint64_t file = file_of(fd);
-  if (!retreat(connection, fd, reason)) return false;
-  for (int other = 0; other < end_of_use.load(); ++other) {
-    // In a vfork child the number may have become something else.
-    if (other == fd || as_connection(table[other].load(std::memory_order_relaxed)) != &connection || file_of(other) != file) continue;
-    sys::raw(SYS_dup3, fd, other, sys::raw(SYS_fcntl, other, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
-  }
-  return true;
-}
-
 int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }
 
 bool in_foreign_process() { return own_process != 0 && sys::process_id() != own_process; }
@@ -257,7 +239,7 @@ void disown(int fd) {
   };
   if (!connection) return;
   if (const int count = kept.count.load(); !is_kernels_own(*connection) && count < Kept::kMost) {
-    kept.list[count] = {fd, file_of(fd)};
+    kept.list[count] = {fd, sys::file_of(fd)};
     kept.count.store(count + 1, std::memory_order_release);
     may_be_foreign.store(true, std::memory_order_relaxed);
     return;
@@ -276,7 +258,22 @@ void share_this_thread() {
   stop_caching_thread_id();
 }
 
-void note_process() { own_process = sys::process_id(); }
+namespace {
+
+void replace_others(const Connection& connection, int fd, uint64_t file) {
+  for (int other = 0; other < end_of_use.load(); ++other) {
+    // In a vfork child the number may have become something else.
+    if (other == fd || as_connection(table[other].load(std::memory_order_relaxed)) != &connection || sys::file_of(other) != file) continue;
+    sys::raw(SYS_dup3, fd, other, sys::raw(SYS_fcntl, other, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
+  }
+}
+
+}  // namespace
+
+void note_process() {
+  own_process = sys::process_id();
+  replace_duplicates = replace_others;
+}
 
 // References that the calls hold which this thread is inside of.
 uint32_t calls_on(const Connection& connection) {

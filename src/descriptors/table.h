@@ -66,9 +66,6 @@ class Closing : Duty {
 // The highest descriptor that may be ours, plus one: bounds close_range, exec.
 int descriptors_in_use();
 
-// retreat(); where a relay made `fd` another file, this process's other descriptors of the connection become that file, too. True as retreat's.
-bool leave_ring(Connection& connection, int fd, Reason reason);
-
 // True in a vfork child or a raw clone, whose descriptors are not the parent's: such a process must not change the table. One system call.
 bool in_foreign_process();
 // In such a process: `fd` was closed or replaced there, and is another file from now on. For the calling thread, which

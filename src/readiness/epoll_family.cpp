@@ -107,7 +107,7 @@ bool held_for_fork = false;  // between before and after only one thread is here
 
 void leave(Connection& connection, int fd, Reason reason) {
   if (has_channel(connection))
-    leave_ring(connection, fd, reason);
+    retreat(connection, fd, reason);
   else
     make_plain(connection, fd, reason);
 }

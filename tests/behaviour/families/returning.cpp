@@ -4,9 +4,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <random>
 #include <thread>
 
 #include "behaviour.h"
@@ -156,6 +159,85 @@ BEHAVIOUR{.name = "a_thread_reads_what_the_peer_puts_back_in_part",
 BEHAVIOUR{.name = "a_thread_reads_before_a_relay_brings_the_rest",
           .server = put_back_partly,
           .client = [](int) { read_what_was_put_back([] { CHECK(::fdopen(::dup(returning), "r") != nullptr); }); },
+          .leaves_ring = true};
+
+// Anything at once, by chance: how much there is, in which pieces, how long each is silent, how much room the kernel has, and when and how often a thread
+// here, and one there, leaves while another reads.
+int random_rounds() {
+  const char* asked = std::getenv("SHUNT_TEST_RETURNS");
+  return asked != nullptr ? std::atoi(asked) : 25;
+}
+class Dice {
+ public:
+  explicit Dice(int round) {
+    const char* seed = std::getenv("SHUNT_TEST_SEED");
+    dice_.seed(static_cast<unsigned>(round * 2 + (current_end() == End::client ? 1 : 0) + (seed != nullptr ? std::atoi(seed) * 1000 : 0)));
+  }
+  uint64_t below(uint64_t end) { return dice_() % end; }
+  bool one_in(uint64_t n) { return below(n) == 0; }
+  void pause() {
+    if (one_in(20)) return sleep_ms(static_cast<int>(below(4)));
+    for (const double end = now_ms() + 0.001 * static_cast<double>(below(40)); now_ms() < end;) {
+    }
+  }
+
+ private:
+  std::mt19937 dice_;
+};
+uint64_t bytes_of_round(int round) { return 500 + static_cast<uint64_t>(round) * 7919 % 90'000; }
+
+void leave_by_chance(int fd, Dice& dice) {
+  if (dice.one_in(4))
+    CHECK(::fdopen(::dup(fd), "r") != nullptr);
+  else
+    CHECK_EQ(::fcntl(fd, F_SETOWN, ::getpid()), 0);
+}
+
+void stream_both_ways(int fd, int round) {
+  const uint64_t bytes = bytes_of_round(round);
+  std::thread reader([fd, round, bytes] {
+    Dice dice(round + 10'000);
+    for (uint64_t at = 0; at < bytes;) {
+      char data[4000];
+      const bool sleeps = dice.one_in(2);
+      const ssize_t n = ::recv(fd, data, 1 + dice.below(sizeof data), sleeps ? 0 : MSG_DONTWAIT);
+      if (n < 0 && errno == EAGAIN) continue;
+      CHECK(n > 0);
+      CHECK_EQ(agreeing(std::string(data, static_cast<size_t>(n)), at), n);
+      at += static_cast<uint64_t>(n);
+      if (dice.one_in(3)) dice.pause();
+    }
+  });
+  std::thread leaver([fd, round] {
+    Dice dice(round + 20'000);
+    for (uint64_t times = dice.below(4); times > 0; --times) {
+      dice.pause();
+      leave_by_chance(fd, dice);
+    }
+  });
+  Dice dice(round);
+  const int small = 1;
+  if (dice.one_in(3)) CHECK_EQ(::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+  for (uint64_t at = 0; at < bytes;) {
+    const uint64_t piece = std::min(bytes - at, 1 + dice.below(dice.one_in(5) ? 30'000 : 300));
+    write_all(fd, bytes_at(at, piece));
+    at += piece;
+    if (dice.one_in(4)) dice.pause();
+  }
+  leaver.join();
+  reader.join();
+  ::close(fd);
+}
+
+BEHAVIOUR{.name = "anything_as_the_connection_leaves_the_ring",
+          .server =
+              [](int) {
+                for (int i = 0; i < random_rounds(); ++i) stream_both_ways(accept_another(), i), await_peer(), tell_peer();
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < random_rounds(); ++i) about(std::to_string(i)), stream_both_ways(connect_another(), i), tell_peer(), await_peer();
+              },
           .leaves_ring = true};
 
 BEHAVIOUR{.name = "a_handler_reads_as_the_connection_leaves_the_ring",
