@@ -13,12 +13,20 @@ namespace {
 
 constexpr char kPrefix[] = "shunt1-";
 constexpr size_t kPrefixBytes = sizeof kPrefix - 1;
-constexpr socklen_t kLength = offsetof(sockaddr_un, sun_path) + 1 + kPrefixBytes + 32;
+constexpr size_t kDigits = 22;
+constexpr socklen_t kLength = offsetof(sockaddr_un, sun_path) + 1 + kPrefixBytes + kDigits;
 
-int digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
+static_assert(kLength == 32);
+
+constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+// The value of a digit, or 64.
+uint32_t value_of(char c) {
+  if (c >= 'A' && c <= 'Z') return static_cast<uint32_t>(c - 'A');
+  if (c >= 'a' && c <= 'z') return static_cast<uint32_t>(c - 'a' + 26);
+  if (c >= '0' && c <= '9') return static_cast<uint32_t>(c - '0' + 52);
+  if (c == '-') return 62;
+  return c == '_' ? 63 : 64;
 }
 
 }  // namespace
@@ -53,24 +61,31 @@ long bind_marker(int fd, Bits& bits) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   memcpy(name.sun_path + 1, kPrefix, kPrefixBytes);
-  char* hex = name.sun_path + 1 + kPrefixBytes;
+  char* digit = name.sun_path + 1 + kPrefixBytes;
+  uint32_t held = 0, count = 0;  // bits that no digit shows yet
   for (const uint8_t byte : bits.bytes) {
-    *hex++ = "0123456789abcdef"[byte >> 4];
-    *hex++ = "0123456789abcdef"[byte & 15];
+    held = held << 8 | byte;
+    for (count += 8; count >= 6; count -= 6) *digit++ = kAlphabet[held >> (count - 6) & 63];
   }
+  *digit = kAlphabet[held << (6 - count) & 63];
   return sys::raw(SYS_bind, fd, &name, kLength);
 }
 
 bool read_marker(const sockaddr_un& name, socklen_t length, Bits& bits) {
   if (length != kLength || name.sun_family != AF_UNIX || name.sun_path[0] != '\0') return false;
   if (memcmp(name.sun_path + 1, kPrefix, kPrefixBytes) != 0) return false;
-  const char* hex = name.sun_path + 1 + kPrefixBytes;
+  const char* digit = name.sun_path + 1 + kPrefixBytes;
+  uint32_t held = 0, count = 0;
   for (uint8_t& byte : bits.bytes) {
-    const int high = digit(*hex++), low = digit(*hex++);
-    if (high < 0 || low < 0) return false;
-    byte = static_cast<uint8_t>(high << 4 | low);
+    for (; count < 8; count += 6) {
+      const uint32_t value = value_of(*digit++);
+      if (value == 64) return false;
+      held = held << 6 | value;
+    }
+    count -= 8;
+    byte = static_cast<uint8_t>(held >> count);
   }
-  return true;
+  return (held & ((1u << count) - 1)) == 0;
 }
 
 }  // namespace shunt

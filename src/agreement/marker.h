@@ -1,5 +1,6 @@
 // Evidence: the abstract name that an aware connector binds, and how an acceptor recognises it.
-// Any thread. Layout of the name: NUL, "shunt1-", 32 hex digits: the version and 128 random bits.
+// Any thread. Layout of the name: NUL, "shunt1-", 22 digits of base64url: the version and 128 random bits.
+// With the family 32 bytes, and no more: varnishd keeps a peer's name where an IPv6 address fits, and ends if it is longer.
 #pragma once
 
 #include <cstdint>

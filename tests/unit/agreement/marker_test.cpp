@@ -32,7 +32,7 @@ struct Name {
   }
 };
 
-const std::string kDigits = "00112233445566778899aabbccddeeff";
+const std::string kDigits = "ABEiM0RVZneImaq7zN3u_w";
 std::string marker_with(const std::string& digits) { return std::string("\0shunt1-", 8) + digits; }
 
 class MarkedSocket : public ::testing::Test {
@@ -89,12 +89,12 @@ TEST(Marker, DigitsAreTheBitsInOrder) {
 
 TEST(Marker, OtherLengthsAreOtherNames) {
   for (size_t digits = 0; digits <= 60; ++digits) {
-    const Name name(marker_with(std::string(digits, 'a')));
-    EXPECT_EQ(name.is_marker(), digits == 32) << digits;
+    const Name name(marker_with(std::string(digits, 'A')));
+    EXPECT_EQ(name.is_marker(), digits == 22) << digits;
   }
   Name name(marker_with(kDigits));
   for (name.length = 0; name.length <= sizeof(sockaddr_un); ++name.length)
-    EXPECT_EQ(name.is_marker(), name.length == kPath + 8 + 32) << name.length;
+    EXPECT_EQ(name.is_marker(), name.length == kPath + 8 + 22) << name.length;
 }
 
 TEST(Marker, OtherPrefixesAreOtherNames) {
@@ -107,14 +107,22 @@ TEST(Marker, OtherPrefixesAreOtherNames) {
   EXPECT_FALSE(Name(std::string("\0shunt2-", 8) + kDigits).is_marker()) << "another version is not understood";
 }
 
-TEST(Marker, OnlyLowerCaseHexDigitsCount) {
-  for (size_t at = 0; at < 32; ++at)
+TEST(Marker, OnlyDigitsOfBase64Count) {
+  const std::string alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  for (size_t at = 0; at < 22; ++at)
     for (int c = 0; c < 256; ++c) {
       std::string digits = kDigits;
       digits[at] = static_cast<char>(c);
-      const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+      // 22 digits show four bits more than there are: these are 0.
+      const bool good = (at < 21 ? alphabet : "AQgw").find(static_cast<char>(c)) != std::string::npos;
       ASSERT_EQ(Name(marker_with(digits)).is_marker(), good) << "digit " << at << " is " << c;
     }
+}
+
+TEST_F(MarkedSocket, ANameTakesNoMoreThanAServerKeepsForAnIPv6Address) {
+  Bits bits;
+  ASSERT_EQ(bind_marker(fd_, bits), 0);
+  EXPECT_LE(Name(fd_).length, 32u) << "varnishd ends when a name is longer";
 }
 
 TEST(Marker, OtherFamiliesHaveNone) {
