@@ -91,10 +91,10 @@ class Steps:
 
     @staticmethod
     def asan(log):
-        """everything but the applications, the models and the stress (its README says why), with AddressSanitizer and UndefinedBehaviorSanitizer"""
+        """all with the library but the applications, the models and the stress (its README says why), with AddressSanitizer and UndefinedBehaviorSanitizer"""
         _cmake(log, "--preset", "asan")
         _cmake(log, "--build", "--preset", "asan")
-        return _ctest(log, "asan", "-LE", "^(model|stress)$")
+        return _ctest(log, "asan", "-LE", "^(model|stress|behaviour-kernel)$")
 
     @staticmethod
     def tsan(log):
