@@ -196,8 +196,9 @@ struct ReadinessHooks {
   void (*after_relay)(Connection& connection) = [](Connection&) {};
   // After this end's shutdown(2): an edge, like every change of state.
   void (*shut_down)(Connection& connection) = [](Connection&) {};
-  // Bytes were written that the peer will take without a word: a set that waits for space must look by itself. Under no lock, or nested.
-  void (*no_bell_for_space)(Connection& connection) = [](Connection&) {};
+  // No bell will come for what has changed, or is to change: the peer takes bytes without a word, or left some to us. Sets must look by themselves. Under no
+  // lock, or nested.
+  void (*look_again)(Connection& connection) = [](Connection&) {};
   // Descriptor `fd` of the connection was closed; the connection is still referenced.
   void (*descriptor_closed)(Connection& connection, int fd) = [](Connection&, int) {};
   // The last descriptor of an epoll set was closed.

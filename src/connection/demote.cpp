@@ -122,9 +122,20 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
   return true;
 }
 
+// For what lies unread, whoever sleeps has a bell, which is taken as the ring is left: he must have seen it. Where there is none, the peer sees to it
+// (put_back_for_sleepers()).
+void await_sleepers(Connection& c, int fd) {
+  await_step([&] {
+    int queued = 0;
+    sys::raw(SYS_ioctl, open_fd(c, fd), FIONREAD, &queued);
+    return c.side->data_sleepers.load() == 0 || queued == 0 || c.in->tail.load(memory_order_relaxed) == c.side->head.load(memory_order_relaxed);
+  });
+}
+
 // The incoming direction first, if it can be: the last bell of the other one wakes a peer that may put back then. Two ends that do this at once wait for
 // one another's permission.
 void leave_both(Connection& c, int fd, Reason reason, Unread& unread) {
+  await_sleepers(c, fd);
   bool in = leave_incoming(c, fd, unread);
   await_step([&] { return leave_outgoing(c, fd, reason); });
   await_step([&] { return in = in || leave_incoming(c, fd, unread); });
@@ -337,6 +348,7 @@ bool finish_retreat(Connection& c, int fd) {
   if (c.in->stage.load(memory_order_acquire) != Stage::put_back) leave_to_family(c);
   note_demotion(c, reason);
   has_left(side);
+  readiness_hooks.look_again(c);
   return true;
 }
 
@@ -345,6 +357,11 @@ namespace {
 void stays(Side& side) {
   uint32_t mine = thread_id();
   side.leaver.compare_exchange_strong(mine, 0, memory_order_relaxed);
+}
+
+// A set sees by itself when there is nothing left any more.
+void tell_sets(Connection& c) {
+  c.side->left_end.load(memory_order_relaxed) == 0 ? readiness_hooks.demoted(c) : readiness_hooks.look_again(c);
 }
 
 bool begins_to_leave(Connection& c, int fd) {
@@ -379,7 +396,7 @@ bool retreat(Connection& c, int fd, Reason reason) {
   if (!replaced) settle_end(c, fd);
   note_demotion(c, reason);
   has_left(*c.side);
-  if (c.side->left_end.load(memory_order_relaxed) == 0) readiness_hooks.demoted(c);  // else a set sees by itself when that is over
+  tell_sets(c);
   return replaced;
 }
 

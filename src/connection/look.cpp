@@ -121,6 +121,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       return Armed::sleep;  // the kernel's own readiness wakes us
     }
     if (putback_pending(c)) return Armed::slices;
+    if (side.leaving) return Armed::slices;  // no bell comes any more
     if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
       // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
       return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, fd, lock.nested()) ? Armed::slices : Armed::sleep;

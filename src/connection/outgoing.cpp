@@ -293,6 +293,15 @@ bool bell_is_due(const Connection& c, int fd) {
   return (word & 1) && word != c.side->rung_for_data.load(memory_order_relaxed) && may_ring(c, fd);
 }
 
+// The peer has left the ring meanwhile, and takes no bell any more: what was published for a sleeper goes back through the kernel before this call ends,
+// or he might hear of it with our next one only.
+void put_back_for_sleepers(Connection& c, int fd) {
+  await_step([&] {
+    const Locked lock(c.side->write_lock);
+    return lock.nested() || advance_outgoing(c, open_fd(c, fd)) || c.side->putback > 0;
+  });
+}
+
 // Both are called after an unlock, which is the full barrier between the publication and the look at the arm word.
 // SYNC: pairs with full_barrier() in arm().
 Bell ring_if_data_wanted(Connection& c, int fd) {
@@ -301,6 +310,7 @@ Bell ring_if_data_wanted(Connection& c, int fd) {
   const uint32_t word = c.out->data_arm.load(memory_order_relaxed);
   const bool wanted = (word & 1) && word != side.rung_for_data.load(memory_order_relaxed);
   const Bell bell = wanted ? ring_for(c, fd, c.out->data_arm, side.rung_for_data) : Bell::not_needed;
+  if (wanted && bell == Bell::not_needed && is_frozen(c.out->ask.load(memory_order_relaxed))) put_back_for_sleepers(c, fd);
   side.tail_told.store(tail, memory_order_relaxed);
   return bell;
 }

@@ -91,7 +91,7 @@ long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& l
     const long dead = check_alive(c, fd, request.flags);
     return dead < 0 ? dead : sent;
   }
-  if (sent > 0 && c.sets_want_space.load(memory_order_relaxed) && taken_silently(c)) readiness_hooks.no_bell_for_space(c);
+  if (sent > 0 && c.sets_want_space.load(memory_order_relaxed) && taken_silently(c)) readiness_hooks.look_again(c);
   if (sent <= 0 || ring_if_data_wanted(c, fd) != Bell::refused || !bell_will_tell) return sent;
   // Nobody is there. Whoever has read of it was there when it was written.
   if (c.out->head.load(memory_order_acquire) > before) return sent;

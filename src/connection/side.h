@@ -46,7 +46,7 @@ struct alignas(64) Side {
   std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
-  bool leaving;                           // a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take
+  std::atomic<bool> leaving;              // atomic: a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take
   std::atomic<uint32_t> leaver;           // atomic: the thread that retreats; 0: none does
   // What a retreat left in the ring and the peer has not put back, for this family to read there.
   std::atomic<uint64_t> left_end;         // atomic: ring position after it; 0: none

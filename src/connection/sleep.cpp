@@ -118,6 +118,8 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   if (watch_.interrupted()) return -EINTR;
   if (timed_out()) return -EAGAIN;
 
+  // Who leaves the ring waits for those that a bell may have to wake: not for us.
+  if (side.leaving && side.in_flow.load(std::memory_order_relaxed) == Flow::ring) return sleep(c, open_fd(c, fd), events, Armed::slices);
   Asleep asleep(c);
   const Armed armed = asleep.arm(fd, events);
   fd = open_fd(c, fd);

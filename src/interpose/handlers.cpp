@@ -12,6 +12,7 @@
 #include "shm/user_copy.h"
 #include "sys/next.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 #include "wait/duties.h"
 #include "wait/held_back.h"
 #include "wait/signals.h"
@@ -127,6 +128,7 @@ int install_trampoline(int signal, struct sigaction action, int restorer, struct
   slots[signal][slot].flags.store(action.sa_flags | restorer, std::memory_order_relaxed);
   const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : uint64_t{1} << (signal - 1);
   slots[signal][slot].blocks.store(*reinterpret_cast<const uint64_t*>(&action.sa_mask) | itself, std::memory_order_relaxed);
+  sys::ignored_by_default.fetch_and(~sys::signal_bit(signal), std::memory_order_relaxed);
   if (action.sa_handler == SIG_DFL) action.sa_flags = 0;  // none is for the library
   action.sa_flags |= SA_SIGINFO;                          // else the kernel does not say what happened
   action.sa_sigaction = slot == 0 ? trampoline<0> : trampoline<1>;

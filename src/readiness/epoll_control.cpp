@@ -403,7 +403,7 @@ void make_sets_look(Connection& connection, uint32_t new_edges) {
 // unix_shutdown: sk_state_change wakes every waiter on the socket itself, so whatever is true is an edge.
 void readiness_shut_down(Connection& connection) { make_sets_look(connection, kEdgeOfRequest); }
 
-void readiness_no_bell_for_space(Connection& connection) { make_sets_look(connection, 0); }
+void readiness_look_again(Connection& connection) { make_sets_look(connection, 0); }
 
 // May be called from places where waiting for a lock would be wrong: "no" is always a safe answer.
 bool readiness_may_drain(Connection& connection) {

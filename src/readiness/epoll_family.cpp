@@ -174,7 +174,7 @@ void install_readiness() {
   readiness_hooks.before_relay = readiness_before_relay;
   readiness_hooks.after_relay = readiness_after_relay;
   readiness_hooks.shut_down = readiness_shut_down;
-  readiness_hooks.no_bell_for_space = readiness_no_bell_for_space;
+  readiness_hooks.look_again = readiness_look_again;
   readiness_hooks.may_drain = readiness_may_drain;
   readiness_hooks.descriptor_closed = forget_registrations;
   readiness_hooks.set_closed = release_epoll_set;

@@ -31,7 +31,7 @@ void readiness_demoted(Connection& connection);
 void readiness_before_relay(Connection& connection);
 void readiness_after_relay(Connection& connection);
 void readiness_shut_down(Connection& connection);
-void readiness_no_bell_for_space(Connection& connection);
+void readiness_look_again(Connection& connection);
 bool readiness_may_drain(Connection& connection);
 void release_epoll_set(EpollSet* set);
 void forget_registrations(Connection& connection, int fd);

@@ -1,5 +1,6 @@
 // A connection goes back to the kernel with bytes unread, and a handler, or another thread, reads at any moment of that.
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -159,6 +160,81 @@ BEHAVIOUR{.name = "a_thread_reads_what_the_peer_puts_back_in_part",
 BEHAVIOUR{.name = "a_thread_reads_before_a_relay_brings_the_rest",
           .server = put_back_partly,
           .client = [](int) { read_what_was_put_back([] { CHECK(::fdopen(::dup(returning), "r") != nullptr); }); },
+          .leaves_ring = true};
+
+// The peer is in no call. Who reads goes to sleep while the other thread still waits for it, or slept before; nobody but that thread can tell it that there is
+// something to read.
+BEHAVIOUR{.name = "a_thread_sleeps_as_the_connection_leaves_the_ring",
+          .server =
+              [](int) {
+                for (int i = 0; i < 4; ++i) {
+                  const int fd = accept_another();
+                  write_all(fd, bytes_at(0, kUnread));
+                  tell_peer();
+                  await_peer();
+                  ::close(fd);
+                }
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < 4; ++i) {
+                  returning = connect_another();
+                  await_peer();
+                  std::thread reader([i] {
+                    sleep_ms(5 + 20 * i);
+                    CHECK_EQ(read_exactly(returning, kUnread), bytes_at(0, kUnread));
+                  });
+                  CHECK_EQ(::fcntl(returning, F_SETOWN, ::getpid()), 0);
+                  reader.join();
+                  tell_peer();
+                  ::close(returning);
+                }
+              },
+          .leaves_ring = true};
+
+void await_in_epoll(int fd) {
+  const int set = ::epoll_create1(0);
+  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+  CHECK_EQ(::epoll_wait(set, &event, 1, -1), 1);
+  CHECK_EQ(::close(set), 0);
+}
+
+// The peer writes in the very moment, and is then in no call. Who sleeps in a read, in poll or in epoll_wait is told of it.
+constexpr int kMoments = 15;
+BEHAVIOUR{.name = "bytes_for_a_sleeper_come_as_the_connection_leaves_the_ring",
+          .server =
+              [](int) {
+                for (int i = 0; i < kMoments; ++i) {
+                  const int fd = accept_another();
+                  await_peer();
+                  for (const double begin = now_ms(); now_ms() < begin + 0.005 * (i % 20);) {
+                  }
+                  write_all(fd, bytes_at(0, 100));
+                  await_peer();
+                  ::close(fd);
+                }
+              },
+          .client =
+              [](int) {
+                for (int i = 0; i < kMoments; ++i) {
+                  returning = connect_another();
+                  std::atomic<int> id{0};
+                  std::thread reader([&id, i] {
+                    id = ::gettid();
+                    if (i % 3 == 0) CHECK(is_readable(returning, -1));
+                    if (i % 3 == 1) await_in_epoll(returning);
+                    CHECK_EQ(read_exactly(returning, 100), bytes_at(0, 100));
+                  });
+                  while (id == 0) ::sched_yield();
+                  await_sleeping(id);
+                  tell_peer();
+                  CHECK_EQ(::fcntl(returning, F_SETOWN, ::getpid()), 0);
+                  reader.join();
+                  tell_peer();
+                  ::close(returning);
+                }
+              },
           .leaves_ring = true};
 
 // Anything at once, by chance: how much there is, in which pieces, how long each is silent, how much room the kernel has, and when and how often a thread
