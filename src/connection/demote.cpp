@@ -35,7 +35,8 @@ bool leave_outgoing(Connection& c, int fd, Reason reason) {
 void freeze_incoming(Connection& c) {
   {
     Locked lock(c.side->read_lock);
-    c.side->leaver.store(thread_id(), memory_order_relaxed);
+    uint32_t nobody = 0;  // or another one, whom we have awaited for long enough: then he remains the one to go by
+    c.side->leaver.compare_exchange_strong(nobody, thread_id(), memory_order_relaxed);
     before_what_follows();
     c.side->leaving = true;
     if (!lock.nested()) republish_head(c);  // the peer puts back what is behind it
@@ -189,12 +190,11 @@ bool leaves_process(Reason reason) { return reason == Reason::exec_inherited || 
 bool is_only_holder(const Connection& c) { return c.side->holders.load(memory_order_relaxed) <= 1; }
 
 // This family still has the ring, and goes on reading there. Whoever does so first takes over from the peer.
-void leave_to_family(Connection& c) {
+void leave_to_family(Connection& c, uint64_t end) {
   Side& side = *c.side;
   const Locked lock(side.read_lock);
-  if (side.left_end.load(memory_order_relaxed) != 0) return;  // an earlier retreat did, and they may be reading
-  const uint64_t end = side.leaving_to.load(memory_order_relaxed);
-  if (side.leaving_from.load(memory_order_relaxed) < end) side.left_end.store(end, memory_order_relaxed);
+  uint64_t nothing = 0;  // else an earlier retreat did, and they may be reading
+  side.left_end.compare_exchange_strong(nothing, end, memory_order_relaxed);
 }
 
 // Bytes that this process alone can read, and nobody will put back.
@@ -259,7 +259,7 @@ bool deliver_unread(Connection& c, int fd, Reason reason, Unread unread) {
       return true;
     }
   }
-  leave_to_family(c);
+  leave_to_family(c, unread.end);
   return reason == Reason::passed_descriptor && !taken_away && is_stranded(c, fd) && reset(c, fd);
 }
 
@@ -326,6 +326,7 @@ void stop_lending(const Connection& c, int fd) {
 namespace {
 
 void has_left(Side& side) {
+  if (side.leaver.load(memory_order_relaxed) != thread_id()) return;
   side.leaving_to.store(0, memory_order_relaxed);
   side.delivering.store(false, memory_order_relaxed);  // of a thread that was killed
   before_what_follows();
@@ -345,7 +346,8 @@ bool finish_retreat(Connection& c, int fd) {
   if (side.plain.compare_exchange_strong(reason, Reason::call_left)) reason = Reason::call_left;
   Unread unread{};
   leave_both(c, fd, reason, unread);
-  if (c.in->stage.load(memory_order_acquire) != Stage::put_back) leave_to_family(c);
+  const uint64_t end = side.leaving_to.load(memory_order_relaxed);
+  if (c.in->stage.load(memory_order_acquire) != Stage::put_back && side.leaving_from.load(memory_order_relaxed) < end) leave_to_family(c, end);
   note_demotion(c, reason);
   has_left(side);
   readiness_hooks.look_again(c);

@@ -110,6 +110,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     fd = open_fd(c, fd);
     if (!lock.nested()) advance_incoming(c, fd);
     if (side.delivering.load(memory_order_relaxed)) return Armed::slices;  // the descriptor may become another file
+    if (putback_pending(c)) return Armed::slices;
     if ((events & POLLOUT) && taken_silently(c)) return Armed::slices;
     bells = c.in->bells_rung.load(memory_order_acquire);  // before the stage: the last bell must not count as an old one
     if (side.in_flow.load(memory_order_relaxed) == Flow::kernel && has_old_readers(c))
@@ -120,7 +121,6 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
       if (c.in->stage.load(memory_order_acquire) == Stage::ring) return Armed::slices;  // old readers have yet to come back
       return Armed::sleep;  // the kernel's own readiness wakes us
     }
-    if (putback_pending(c)) return Armed::slices;
     if (side.leaving) return Armed::slices;  // no bell comes any more
     if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
       // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
