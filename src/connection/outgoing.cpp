@@ -320,7 +320,7 @@ void ring_if_space_wanted(Connection& c, int fd) {
   const uint64_t head = side.head.load(memory_order_relaxed);
   const uint32_t word = c.in->space_arm.load(memory_order_relaxed);
   const bool wanted = (word & 1) && word != side.rung_for_space.load(memory_order_relaxed);
-  const auto roomy = [&] { return (c.in->tail.load(memory_order_relaxed) - head) * 4 <= class_bytes(side.in_map.newest); };
+  const auto roomy = [&] { return (c.in->tail.load(memory_order_relaxed) - head) * 4 <= class_bytes(newest_class(side.in_map)); };
   if (wanted && roomy()) ring_for(c, fd, c.in->space_arm, side.rung_for_space);
   side.head_told.store(head, memory_order_relaxed);
 }

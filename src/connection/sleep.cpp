@@ -39,7 +39,7 @@ bool spin_for_data(Connection& c, const SignalWatch& watch) {
   const uint64_t written = side.tail.load(std::memory_order_relaxed);
   if (c.data_history.quick && written == c.written_at_wait) let_gather();
   c.written_at_wait = written;
-  const uint8_t* const next = ring_at(c.in_region, side.in_map.newest, side.head.load(std::memory_order_relaxed));
+  const uint8_t* const next = ring_at(c.in_region, newest_class(side.in_map), side.head.load(std::memory_order_relaxed));
   return patience.spin(c.data_history, watch, exchange_cpus(c), [&] {
     __builtin_prefetch(next);  // the bytes come with the news of them, not after it
     return c.in->tail.load(std::memory_order_acquire) != side.head.load(std::memory_order_relaxed) ||

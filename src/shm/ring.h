@@ -27,8 +27,11 @@ inline void begin_class(RingMap& map, uint32_t ring_class, uint64_t from) {
   for (uint32_t skipped = map.newest + 1; skipped < ring_class; ++skipped) map.from[skipped] = kNever;
   map.from[ring_class] = from;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  map.newest = ring_class;
+  __atomic_store_n(&map.newest, ring_class, __ATOMIC_RELAXED);
 }
+
+// For who has no lock: it may just be changing.
+inline uint32_t newest_class(const RingMap& map) { return __atomic_load_n(&map.newest, __ATOMIC_RELAXED); }
 
 inline uint32_t class_at(const RingMap& map, uint64_t position) {
   uint32_t k = map.newest;
