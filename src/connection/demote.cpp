@@ -280,6 +280,13 @@ void settle_end(Connection& c, int fd) {
 
 }  // namespace
 
+uint64_t put_back_by_dead(int fd, uint64_t first, uint64_t read, uint64_t most) {
+  int queued = 0;
+  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  const uint64_t came = static_cast<uint64_t>(queued) + read;
+  return min_of(came > first ? came - first : 0, most);
+}
+
 bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);
   // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.

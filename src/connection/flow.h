@@ -32,6 +32,9 @@ inline uint64_t left_in_ring(const Connection& connection) {
 // From here on the peer puts nothing back. True: it is not in the middle of that, or of a write; then `end` is final, and `put_back` says how many bytes
 // of [begin, end) went through the kernel. Under read_lock, or where nobody else reads the ring.
 bool take_over(Connection& connection, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back);
+// Of `most` bytes: how many a peer had put back that died in the middle. Nothing else lies in the kernel; `first` bytes came before them, and `read` of all
+// were read since.
+uint64_t put_back_by_dead(int fd, uint64_t first, uint64_t read, uint64_t most);
 // Takes bells up to number `until`, as many as one call gets; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t until);
 // Takes all bells before the data behind the peer's down-fence. False: the last one is on its way.

@@ -142,10 +142,7 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
     if (!take_over(c, fd, begin, end, put_back)) {
       if (!(sys::poll_now(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP))) return -EAGAIN;  // it is just putting them back
       if (c.in->writing.load(memory_order_acquire) == 0) return kTryAgain;          // or saw the question, and sent more before it ended
-      int queued = 0;                                                               // it died in the middle
-      sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
-      const uint64_t came = static_cast<uint64_t>(queued) + side.left_read;
-      put_back = min_of(came > side.left_kernel ? came - side.left_kernel : 0, end - begin);
+      put_back = put_back_by_dead(fd, side.left_kernel, side.left_read, end - begin);
     }
     if (left_in_ring(c) == 0) return kTryAgain;
     const uint64_t came = side.left_kernel + put_back;

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "connection/flow.h"
@@ -121,12 +120,7 @@ RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
       say_delivered();
     died = (sys::poll_now(original, POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0;
   }
-  if (!over) {
-    int queued = 0;  // in the middle
-    sys::raw(SYS_ioctl, original, FIONREAD, &queued);
-    const uint64_t came = static_cast<uint64_t>(queued) + plan.read;
-    put_back = min_of(came > plan.kernel_first ? came - plan.kernel_first : 0, plan.end - plan.begin);
-  }
+  if (!over) put_back = put_back_by_dead(original, plan.kernel_first, plan.read, plan.end - plan.begin);
   const uint64_t came = plan.kernel_first + put_back;
   plan.kernel_first = came > plan.read ? came - plan.read : 0;
   plan.begin += put_back;

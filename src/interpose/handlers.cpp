@@ -126,7 +126,7 @@ int install_trampoline(int signal, struct sigaction action, int restorer, struct
   const int slot = slot_of(current) == 0 ? 1 : 0;
   slots[signal][slot].action.store(action.sa_sigaction, std::memory_order_relaxed);
   slots[signal][slot].flags.store(action.sa_flags | restorer, std::memory_order_relaxed);
-  const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : uint64_t{1} << (signal - 1);
+  const uint64_t itself = action.sa_flags & SA_NODEFER ? 0 : sys::signal_bit(signal);
   slots[signal][slot].blocks.store(*reinterpret_cast<const uint64_t*>(&action.sa_mask) | itself, std::memory_order_relaxed);
   sys::ignored_by_default.fetch_and(~sys::signal_bit(signal), std::memory_order_relaxed);
   if (action.sa_handler == SIG_DFL) action.sa_flags = 0;  // none is for the library

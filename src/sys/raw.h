@@ -90,13 +90,13 @@ inline long munmap(void* place, size_t bytes) { return raw(SYS_munmap, place, by
 inline int thread_id() { return static_cast<int>(raw(SYS_gettid)); }
 inline int process_id() { return static_cast<int>(raw(SYS_getpid)); }
 
-// What poll(2) says of one descriptor now, for these events (plus ERR, HUP, NVAL).
 // A socket's number in the kernel; 0: not open.
 inline uint64_t file_of(int fd) {
   struct stat status {};
   return raw(SYS_fstat, fd, &status) == 0 ? status.st_ino : 0;
 }
 
+// What poll(2) says of one descriptor now, for these events (plus ERR, HUP, NVAL).
 inline short poll_now(int fd, short events) {
   pollfd item{fd, events, 0};
   timespec zero{};

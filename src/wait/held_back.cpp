@@ -5,18 +5,19 @@
 #include <ucontext.h>
 
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
 
 using Mask = uint64_t;  // the kernel's
 
-constexpr Mask bit(int signal) { return Mask{1} << (signal - 1); }
 // The kernel ends a program that has blocked one of these and runs into it.
-constexpr Mask kFaults = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS);
+constexpr Mask kFaults = sys::signal_bit(SIGSEGV) | sys::signal_bit(SIGBUS) | sys::signal_bit(SIGFPE) | sys::signal_bit(SIGILL) |
+                         sys::signal_bit(SIGTRAP) | sys::signal_bit(SIGSYS);
 
 // What is blocked as long as handlers are held back; SIGKILL and SIGSTOP never are.
-constexpr Mask kHeld = ~(kFaults | bit(SIGKILL) | bit(SIGSTOP));
+constexpr Mask kHeld = ~(kFaults | sys::signal_bit(SIGKILL) | sys::signal_bit(SIGSTOP));
 constexpr int kAutoDisarm = static_cast<int>(1u << 31);  // SS_AUTODISARM of <linux/signal.h>
 
 struct HeldBack {
@@ -73,7 +74,7 @@ void run_on_alternate(Run* one) {
 
 bool hold_back(const Arrived& arrived, const siginfo_t& information, void* context) {
   if (!duties.innermost) return false;
-  if ((bit(arrived.signal) & kFaults) && information.si_code > 0) return false;
+  if ((sys::signal_bit(arrived.signal) & kFaults) && information.si_code > 0) return false;
   if (!in_section()) return false;
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &kHeld, nullptr, sizeof kHeld);  // another may come in this very function
   if (duties.held_back == kMost) return false;
