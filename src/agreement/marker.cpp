@@ -1,7 +1,6 @@
 // Makes and reads markers. Raw calls only.
 #include "agreement/marker.h"
 
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -11,7 +10,8 @@
 namespace shunt {
 namespace {
 
-constexpr char kPrefix[] = "shunt1-";
+constexpr char kPrefix[] = "shunt2-";
+constexpr size_t kVersionAt = 5;  // in the prefix: one digit
 constexpr size_t kPrefixBytes = sizeof kPrefix - 1;
 constexpr size_t kDigits = 22;
 constexpr socklen_t kLength = offsetof(sockaddr_un, sun_path) + 1 + kPrefixBytes + kDigits;
@@ -31,33 +31,8 @@ uint32_t value_of(char c) {
 
 }  // namespace
 
-namespace {
-
-// Random bits are fetched for several markers at once. `next` also tells who may take which: each index is given out once.
-constexpr uint32_t kPool = 16;
-Bits pool[kPool];
-std::atomic<uint32_t> next_in_pool{kPool};
-
-bool fetch_bits(Bits& bits) {
-  uint32_t index = next_in_pool.load(std::memory_order_acquire);
-  while (index < kPool)
-    if (next_in_pool.compare_exchange_weak(index, index + 1, std::memory_order_acquire)) return bits = pool[index], true;
-  // Empty, or being filled: one thread fills it, the others (and handlers) fetch for themselves.
-  if (index == kPool && next_in_pool.compare_exchange_strong(index, kPool + 1, std::memory_order_acquire)) {
-    const bool filled = sys::raw(SYS_getrandom, pool, sizeof pool, 0) == static_cast<long>(sizeof pool);
-    bits = pool[0];
-    next_in_pool.store(filled ? 1 : kPool, std::memory_order_release);
-    if (filled) return true;
-  }
-  return sys::raw(SYS_getrandom, bits.bytes, sizeof bits.bytes, 0) == sizeof bits.bytes;
-}
-
-}  // namespace
-
-void forget_random_bits() { next_in_pool.store(kPool, std::memory_order_relaxed); }
-
 long bind_marker(int fd, Bits& bits) {
-  if (!fetch_bits(bits)) return -EAGAIN;
+  if (sys::raw(SYS_getrandom, bits.bytes, sizeof bits.bytes, 0) != sizeof bits.bytes) return -EAGAIN;
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   memcpy(name.sun_path + 1, kPrefix, kPrefixBytes);
@@ -71,21 +46,26 @@ long bind_marker(int fd, Bits& bits) {
   return sys::raw(SYS_bind, fd, &name, kLength);
 }
 
-bool read_marker(const sockaddr_un& name, socklen_t length, Bits& bits) {
-  if (length != kLength || name.sun_family != AF_UNIX || name.sun_path[0] != '\0') return false;
-  if (memcmp(name.sun_path + 1, kPrefix, kPrefixBytes) != 0) return false;
+Marker read_marker(const sockaddr_un& name, socklen_t length, Bits& bits) {
+  if (length != kLength || name.sun_family != AF_UNIX || name.sun_path[0] != '\0') return Marker::none;
+  char prefix[kPrefixBytes];
+  memcpy(prefix, name.sun_path + 1, kPrefixBytes);
+  const char version = prefix[kVersionAt];
+  prefix[kVersionAt] = kPrefix[kVersionAt];
+  if (memcmp(prefix, kPrefix, kPrefixBytes) != 0 || version < '1' || version > '9') return Marker::none;
   const char* digit = name.sun_path + 1 + kPrefixBytes;
   uint32_t held = 0, count = 0;
   for (uint8_t& byte : bits.bytes) {
     for (; count < 8; count += 6) {
       const uint32_t value = value_of(*digit++);
-      if (value == 64) return false;
+      if (value == 64) return Marker::none;
       held = held << 6 | value;
     }
     count -= 8;
     byte = static_cast<uint8_t>(held >> count);
   }
-  return (held & ((1u << count) - 1)) == 0;
+  if ((held & ((1u << count) - 1)) != 0) return Marker::none;
+  return version == kPrefix[kVersionAt] ? Marker::understood : Marker::other_version;
 }
 
 }  // namespace shunt

@@ -1,4 +1,4 @@
-// The connector's marker and the acceptor's look at it. See docs/architecture.md, "Life of a connection".
+// Every stream that the program connects or accepts becomes a candidate. See docs/architecture.md, "Life of a connection".
 #include "calls/connecting.h"
 
 #include <fcntl.h>
@@ -14,16 +14,6 @@ namespace {
 
 constexpr int kTypeMask = 0xf;  // of socket(2)'s type, without SOCK_NONBLOCK and SOCK_CLOEXEC
 
-// Gives the socket a marker, or finds the one of an earlier attempt. None, or why it cannot have one.
-Reason mark(int fd, Bits& bits) {
-  const long bound = bind_marker(fd, bits);
-  if (bound == 0) return Reason::none;
-  if (bound != -EINVAL) return Reason::bind_refused;
-  Name name;
-  if (sys::raw(SYS_getsockname, fd, &name.storage, &name.length) < 0) return Reason::bind_refused;
-  return name.marker(bits) ? Reason::none : Reason::own_name;
-}
-
 Reason why_not_enter(int fd) {
   if (const Reason reason = refusal(); reason != Reason::none) return reason;
   if (belongs_to_stdio(fd)) return Reason::stdio;
@@ -32,22 +22,20 @@ Reason why_not_enter(int fd) {
 
 bool is_stream(int fd) { return read_int_option(fd, SO_TYPE) == SOCK_STREAM; }
 
-void note_connected(int fd, const Bits& bits, const Fresh& socket) {
+void note_connected(int fd, const Fresh& socket) {
   long flags = socket.blocking == Blocking::no ? O_NONBLOCK : 0;
   if (socket.blocking == Blocking::unknown) flags = sys::raw(SYS_fcntl, fd, F_GETFL);
   if (flags < 0) return;
   if (flags & O_ASYNC) return count_plain(Reason::signal_driven);
-  enter_connection(fd, Role::connector, bits, (flags & O_NONBLOCK) != 0);
+  enter_connection(fd, Role::connector, (flags & O_NONBLOCK) != 0);
   renew_early_registration(fd);
   if (socket.timeouts) read_timeouts(fd);
 }
 
-void note_accepted(int fd, const Name& peer, bool nonblocking) {
-  Bits bits;
-  if (!peer.marker(bits)) return count_plain(Reason::peer_unaware);
-  Reason reason = why_not_enter(fd);
+void note_accepted(int fd, bool nonblocking) {
+  const Reason reason = why_not_enter(fd);
   if (reason != Reason::none) return count_plain(reason);
-  enter_connection(fd, Role::acceptor, bits, nonblocking);
+  enter_connection(fd, Role::acceptor, nonblocking);
 }
 
 // The kernel's accept, told to give the name whether the program wants it or not.
@@ -58,7 +46,7 @@ long accept_and_look(sockaddr* address, socklen_t* length, bool nonblocking, Acc
   const long fd = accept(peer.address(), &peer.length);
   if (fd < 0) return fd;
   forget_stale(static_cast<int>(fd));
-  if (peer.is_unix()) note_accepted(static_cast<int>(fd), peer, nonblocking);
+  if (peer.is_unix()) note_accepted(static_cast<int>(fd), nonblocking);
   if (address) store(peer, sizeof(sa_family_t), address, length);
   return fd;
 }
@@ -92,15 +80,13 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
     return kPassOn;
   const Fresh socket = fresh(fd);
   Reason reason = socket.known ? socket.spoilt : Reason::shared_before_upgrade;
-  Bits bits{};
   if (reason == Reason::none) reason = why_not_enter(fd);
   // In a vfork child the table is the parent's, and its descriptors are not.
   if (reason == Reason::none && in_foreign_process()) reason = Reason::shared_before_upgrade;
-  if (reason == Reason::none) reason = mark(fd, bits);
   const long result = kernel.connect(fd, address, length);
   if (result < 0) return result;
   if (reason == Reason::none)
-    note_connected(fd, bits, socket);
+    note_connected(fd, socket);
   else if (socket.known || is_stream(fd))
     count_plain(reason);
   forget_fresh(fd);

@@ -7,9 +7,9 @@
 
 namespace shunt::calls {
 
-bool Name::marker(Bits& bits) const {
-  if (!is_unix() || length > sizeof(sockaddr_un)) return false;
-  return read_marker(reinterpret_cast<const sockaddr_un&>(storage), length, bits);
+bool Name::is_marker() const {
+  Bits bits;
+  return is_unix() && length <= sizeof(sockaddr_un) && read_marker(reinterpret_cast<const sockaddr_un&>(storage), length, bits) != Marker::none;
 }
 
 bool can_store(const sockaddr* address, const socklen_t* length) {
@@ -18,8 +18,7 @@ bool can_store(const sockaddr* address, const socklen_t* length) {
 }
 
 void store(const Name& name, socklen_t unnamed, sockaddr* address, socklen_t* length) {
-  Bits bits;
-  const socklen_t shown = name.marker(bits) ? unnamed : name.length;
+  const socklen_t shown = name.is_marker() ? unnamed : name.length;
   memcpy(address, &name.storage, min_of(shown, *length));
   *length = shown;
 }
@@ -34,8 +33,7 @@ void hide_sender(int fd, void* name, socklen_t room, socklen_t& length) {
   } else if (sys::raw(SYS_getpeername, fd, &whole.storage, &whole.length) < 0) {
     return;  // cut short, and not the name of a connected peer: not ours
   }
-  Bits bits;
-  if (!whole.marker(bits)) return;
+  if (!whole.is_marker()) return;
   memset(name, 0, min_of(room, length));
   length = 0;
 }

@@ -12,7 +12,7 @@ struct Name {
 
   sockaddr* address() { return reinterpret_cast<sockaddr*>(&storage); }
   bool is_unix() const { return length >= sizeof(sa_family_t) && storage.ss_family == AF_UNIX; }
-  bool marker(Bits& bits) const;
+  bool is_marker() const;  // of whatever version
 };
 
 // True if the kernel could store a name there. If not, the kernel's own call gives the error.

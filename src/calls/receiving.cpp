@@ -7,6 +7,7 @@
 #include "calls/kernel.h"
 #include "calls/kernel_flags.h"
 #include "calls/names.h"
+#include "calls/own.h"
 #include "calls/vectors.h"
 
 namespace shunt::calls {
@@ -23,26 +24,28 @@ long receive_into_nowhere(Connection& connection, int fd, int flags) {
   return got > 0 ? -EFAULT : got;
 }
 
-long receive_vector(int fd, const iovec* parts, size_t count, long total, int flags, msghdr* message) {
+long receive_vector(int fd, const iovec* parts, size_t count, long total, int flags, msghdr* message, const OwnCall& own) {
   if (total == kPassOn || (flags & kKernelsOwn)) return kPassOn;
   Pin connection(fd);
-  if (!connection) return kPassOn;
+  if (!connection || is_plain(*connection)) return kPassOn;
   // MSG_ERRQUEUE means nothing to an AF_UNIX stream: ordinary bytes are read.
   flags &= ~MSG_ERRQUEUE;
   if (total < 0) return receive_into_nowhere(*connection, fd, flags);
-  return receive(*connection, fd, {Cursor(parts, count), static_cast<size_t>(total), flags, message});
+  return receive(*connection, fd, {Cursor(parts, count), static_cast<size_t>(total), flags, message, &own});
 }
 
-long receive_buffer(int fd, void* data, size_t bytes, int flags, msghdr* message) {
+template <typename Make>
+long receive_buffer(int fd, void* data, size_t bytes, int flags, msghdr* message, Make make) {
   const iovec part{data, bytes};
-  return receive_vector(fd, &part, 1, measure(data, bytes), flags, message);
+  return receive_vector(fd, &part, 1, measure(data, bytes), flags, message, Own(make));
 }
 
 // readv(2) and its kin: a socket read of nothing is 0 at once, which the kernel answers itself.
-long read_vector(int fd, const iovec* parts, int count, int flags) {
+template <typename Make>
+long read_vector(int fd, const iovec* parts, int count, int flags, Make make) {
   const long total = count < 0 ? kPassOn : measure(parts, static_cast<size_t>(count));
   if (total == 0) return kPassOn;
-  return receive_vector(fd, parts, static_cast<size_t>(count), total, flags, nullptr);
+  return receive_vector(fd, parts, static_cast<size_t>(count), total, flags, nullptr, Own(make));
 }
 
 uint64_t monotonic_ns() {
@@ -83,17 +86,21 @@ class Deadline {
 
 long read(int fd, void* data, size_t bytes) {
   if (bytes == 0) return kPassOn;
-  return receive_buffer(fd, data, bytes, 0, nullptr);
+  return receive_buffer(fd, data, bytes, 0, nullptr, [=](int own) { return kernel.read(own, data, bytes); });
 }
 
-long readv(int fd, const iovec* parts, int count) { return read_vector(fd, parts, count, 0); }
+long readv(int fd, const iovec* parts, int count) {
+  return read_vector(fd, parts, count, 0, [=](int own) { return kernel.readv(own, parts, count); });
+}
 
 long preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
   if (offset != -1 || !kernel_takes(Transfer::read, flags)) return kPassOn;
-  return read_vector(fd, parts, count, message_flags(flags));
+  return read_vector(fd, parts, count, message_flags(flags), [=](int own) { return kernel.preadv2(own, parts, count, offset, flags); });
 }
 
-long recv(int fd, void* data, size_t bytes, int flags) { return receive_buffer(fd, data, bytes, flags, nullptr); }
+long recv(int fd, void* data, size_t bytes, int flags) {
+  return receive_buffer(fd, data, bytes, flags, nullptr, [=](int own) { return kernel.recv(own, data, bytes, flags); });
+}
 
 long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, socklen_t* length) {
   if (!address) return recv(fd, data, bytes, flags);
@@ -101,8 +108,14 @@ long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, so
   msghdr message{};
   message.msg_name = &name.storage;
   message.msg_namelen = name.length;
-  const long got = receive_buffer(fd, data, bytes, flags, &message);
+  const socklen_t room = unreadable(length) ? 0 : *length;
+  bool stored = false;
+  const long got = receive_buffer(fd, data, bytes, flags, &message, [&](int own) {
+    stored = true;
+    return kernel.recvfrom(own, data, bytes, flags, address, length);
+  });
   if (got < 0) return got;
+  if (stored) return hide_sender(fd, address, room, *length), got;
   if (!can_store(address, length)) return unreadable(length) || static_cast<int>(*length) >= 0 ? -EFAULT : -EINVAL;
   name.length = message.msg_namelen;
   store(name, 0, address, length);
@@ -112,7 +125,8 @@ long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, so
 long recvmsg(int fd, msghdr* message, int flags) {
   if (unreadable(message) || static_cast<int>(message->msg_namelen) < 0) return kPassOn;
   const long total = measure(message->msg_iov, message->msg_iovlen);
-  const long got = receive_vector(fd, message->msg_iov, message->msg_iovlen, total, flags, message);
+  const long got = receive_vector(fd, message->msg_iov, message->msg_iovlen, total, flags, message,
+                                  Own([=](int own) { return kernel.recvmsg(own, message, flags); }));
   if (got >= 0) tidy_received(fd, *message, 0);
   return got;
 }

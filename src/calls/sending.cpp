@@ -7,6 +7,7 @@
 #include "calls/escape.h"
 #include "calls/kernel.h"
 #include "calls/kernel_flags.h"
+#include "calls/own.h"
 #include "calls/policy.h"
 #include "calls/vectors.h"
 #include "readiness/epoll_set.h"
@@ -15,23 +16,25 @@ namespace shunt::calls {
 namespace {
 
 // A write of nothing transmits nothing: the kernel answers 0 or EPIPE.
-long send_vector(int fd, const iovec* parts, size_t count, long total, int flags, const msghdr* message) {
+long send_vector(int fd, const iovec* parts, size_t count, long total, int flags, const msghdr* message, const OwnCall& own) {
   if (total == kPassOn || total == 0) return kPassOn;
   Pin connection(fd);
-  if (!connection) return kPassOn;
+  if (!connection || is_plain(*connection)) return kPassOn;
   if (total < 0) return total;
   if (flags & MSG_OOB) make_plain(*connection, fd, Reason::out_of_band);
-  return shunt::send(*connection, fd, {Cursor(parts, count), static_cast<size_t>(total), flags, message});
+  return shunt::send(*connection, fd, {Cursor(parts, count), static_cast<size_t>(total), flags, message, &own});
 }
 
-long send_buffer(int fd, const void* data, size_t bytes, int flags) {
+template <typename Make>
+long send_buffer(int fd, const void* data, size_t bytes, int flags, Make make) {
   const iovec part{const_cast<void*>(data), bytes};
-  return send_vector(fd, &part, 1, measure(data, bytes), flags, nullptr);
+  return send_vector(fd, &part, 1, measure(data, bytes), flags, nullptr, Own(make));
 }
 
-long write_vector(int fd, const iovec* parts, int count, int flags) {
+template <typename Make>
+long write_vector(int fd, const iovec* parts, int count, int flags, Make make) {
   const long total = count < 0 ? kPassOn : measure(parts, static_cast<size_t>(count));
-  return send_vector(fd, parts, static_cast<size_t>(count), total, flags, nullptr);
+  return send_vector(fd, parts, static_cast<size_t>(count), total, flags, nullptr, Own(make));
 }
 
 void before_passing_one(int fd) {
@@ -43,20 +46,26 @@ void before_passing_one(int fd) {
 
 }  // namespace
 
-long write(int fd, const void* data, size_t bytes) { return send_buffer(fd, data, bytes, 0); }
+long write(int fd, const void* data, size_t bytes) {
+  return send_buffer(fd, data, bytes, 0, [=](int own) { return kernel.write(own, data, bytes); });
+}
 
-long writev(int fd, const iovec* parts, int count) { return write_vector(fd, parts, count, 0); }
+long writev(int fd, const iovec* parts, int count) {
+  return write_vector(fd, parts, count, 0, [=](int own) { return kernel.writev(own, parts, count); });
+}
 
 long pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
   if (offset != -1 || !kernel_takes(Transfer::write, flags)) return kPassOn;
-  return write_vector(fd, parts, count, message_flags(flags));
+  return write_vector(fd, parts, count, message_flags(flags), [=](int own) { return kernel.pwritev2(own, parts, count, offset, flags); });
 }
 
-long send(int fd, const void* data, size_t bytes, int flags) { return send_buffer(fd, data, bytes, flags); }
+long send(int fd, const void* data, size_t bytes, int flags) {
+  return send_buffer(fd, data, bytes, flags, [=](int own) { return kernel.send(own, data, bytes, flags); });
+}
 
 long sendto(int fd, const void* data, size_t bytes, int flags, const sockaddr* address, socklen_t length) {
   if (address && length != 0) return kPassOn;  // unix_stream_sendmsg: EISCONN
-  return send_buffer(fd, data, bytes, flags);
+  return send(fd, data, bytes, flags);
 }
 
 long sendmsg(int fd, const msghdr* message, int flags) {
@@ -65,7 +74,7 @@ long sendmsg(int fd, const msghdr* message, int flags) {
   if (message->msg_controllen > 0 && unreadable(message->msg_control, message->msg_controllen)) return kPassOn;
   const long total = measure(message->msg_iov, message->msg_iovlen);
   return send_vector(fd, message->msg_iov, message->msg_iovlen, total, flags,
-                     message->msg_controllen > 0 ? message : nullptr);
+                     message->msg_controllen > 0 ? message : nullptr, Own([=](int own) { return kernel.sendmsg(own, message, flags); }));
 }
 
 long sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {

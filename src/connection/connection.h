@@ -42,8 +42,11 @@ struct Connection {
 // Set once at start; read-only afterwards.
 struct Behaviour {
   bool offers = true;             // false: SHUNT_UPGRADE=never
+  // What an end must have been seen to do before it shows itself to the other.
+  uint32_t calls_before_evidence = 6;   // reads and writes that moved bytes
+  uint32_t waits_before_evidence = 2;
+  uint32_t reads_before_probes = 2;     // from then on a blocking read asks whether it has to wait
   uint32_t writes_before_offer = 4;
-  uint64_t bytes_before_offer = 32768;
   bool chaos = false;
   uint64_t chaos_seed = 0;
 };
@@ -65,12 +68,27 @@ void close_stand_in(Connection& connection);
 
 // ---- bytes (receive.cpp, send.cpp)
 
+// The program's own system call, with its own arguments, on `fd`: what the kernel is asked as long as the bytes are there. ≥ 0 or −errno.
+class OwnCall {
+ public:
+  long operator()(int fd) const { return make_(*this, fd); }
+
+ protected:
+  explicit OwnCall(long (*make)(const OwnCall& self, int fd)) : make_(make) {}
+  ~OwnCall() = default;
+
+ private:
+  long (*make_)(const OwnCall& self, int fd);
+};
+
 struct ReceiveRequest {
   Cursor to;
   size_t bytes;       // room in all
   int flags;          // MSG_*
   msghdr* message;    // recvmsg's own header (name, control and flags are filled in); null for the others
+  const OwnCall* own = nullptr;  // the program's own call; null: any call of ours will do
   bool satisfied = false;  // the call has enough: what follows is welcome, an error stays for the next call
+  bool complete = false;   // out: the kernel has answered the program's own call
 };
 long receive(Connection& connection, int fd, ReceiveRequest request);
 
@@ -79,6 +97,7 @@ struct SendRequest {
   size_t bytes;
   int flags;               // MSG_*
   const msghdr* message;   // sendmsg's own header if it carries control data; else null
+  const OwnCall* own = nullptr;  // as a ReceiveRequest's
 };
 long send(Connection& connection, int fd, SendRequest request);
 
@@ -128,6 +147,13 @@ inline bool operator==(const Glance& a, const Glance& b) {
   return a.tail == b.tail && a.head == b.head && a.stages == b.stages && a.gone == b.gone;
 }
 
+// A wait through the library (a read that had to sleep, or poll, select, epoll_wait) has told the program of bytes on a connection without a channel.
+inline void note_wait(const Connection& connection) {
+  Side& side = *connection.side;
+  side.waits.store(side.waits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  side.reads_at_wait.store(side.reads.load(std::memory_order_relaxed), std::memory_order_relaxed);
+}
+
 // Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells
 // that nobody needs. After it the caller must look again and then sleep. The duty ends with disarm().
 enum class Armed : uint8_t {
@@ -160,6 +186,17 @@ void ring_if_owed(Connection& connection, int fd);
 
 // ---- life (upgrade.cpp, demote.cpp, life.cpp)
 
+// Before the channel: no upgrade from here on, for this reason, unless there is an earlier one.
+inline void stay_plain(const Connection& connection, Reason reason) {
+  Reason none = Reason::none;
+  connection.side->plain.compare_exchange_strong(none, reason, std::memory_order_relaxed);
+}
+// The kernel's for good, and there never was a channel: the program's own calls are right as they are. Not for a connector to which an offer may come.
+inline bool is_plain(const Connection& connection) {
+  const Side& side = *connection.side;
+  return side.plain.load(std::memory_order_relaxed) != Reason::none && !has_channel(connection) && !side.marked.load(std::memory_order_relaxed) && !side.reset_taken;
+}
+
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
 void make_plain(Connection& connection, int fd, Reason reason);
 // Out now: on return this end's incoming and outgoing bytes are the kernel's. See docs/architecture.md.
@@ -185,6 +222,8 @@ long unread_bytes(Connection& connection, int fd);
 // What the floors below tell readiness. Filled once at start; without it they do nothing.
 struct EpollSet;
 struct ReadinessHooks {
+  // Every set in which the connection is registered was waited on through the library since. Under no lock.
+  bool (*may_upgrade)(Connection& connection) = [](Connection&) { return true; };
   // The connection gets a channel: switch its registrations. Under the upgrade lock, under no lock of the connection.
   void (*channel_appeared)(Connection& connection) = [](Connection&) {};
   // Both directions are the kernel's again.

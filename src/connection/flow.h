@@ -20,6 +20,11 @@ enum class LateBells : uint8_t { unwanted, expected };
 void turn_to_kernel(Connection& connection, int fd, LateBells late);
 // Reads the peer's tail and class announcements; false if nothing is unread. Breaks the connection on impossible values.
 bool refresh_tail(Connection& connection, int fd, bool nested);
+// Tells the peer's writer how much has been read from the kernel: it places its up-fence where it has sent as much.
+inline void publish_received(const Connection& connection) {
+  // SYNC: release, pairs with the acquire of received in counts_agree().
+  connection.in->received.store(connection.side->kernel_received.load(std::memory_order_relaxed), std::memory_order_release);
+}
 // Copies up to `bytes` out of the ring. Returns the number, or −EFAULT with nothing taken; peeking leaves the cursor.
 long take_from_ring(Connection& connection, int fd, Cursor to, uint64_t bytes, bool peek, bool nested);
 // What a retreat left in the ring and can be read there now, unless the peer has put it back meanwhile.

@@ -300,6 +300,7 @@ long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   if (got <= 0) return got;
   if (!has_channel(c) || c.in->stage.load(memory_order_acquire) == Stage::kernel) {
     side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
+    if (has_channel(c)) publish_received(c);
     return got;
   }
   const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
@@ -310,6 +311,7 @@ long account_kernel_bytes(Connection& c, long got, Cursor bytes) {
   const uint64_t bells = rest > 0 ? count_bells(c, bytes, data, rest) : 0;
   if (bells > 0 && rest > bells) close_gap(bytes, data, bells, rest - bells);
   side.kernel_received.fetch_add(data, memory_order_relaxed);
+  publish_received(c);
   return static_cast<long>(data + rest - bells);
 }
 

@@ -8,8 +8,8 @@ namespace shunt {
 
 enum class Sleep : uint8_t { never, allowed };
 
-// At most `limit` bytes. Fills in the request's message, if any. An offer found in the control data is attached.
-long read_kernel(Connection& connection, int fd, const ReceiveRequest& request, size_t limit, int flags, Sleep sleep);
+// At most `limit` bytes. Fills in the request's message, if any; sets `complete` if it made the program's own call. An offer found in the control data is attached.
+long read_kernel(Connection& connection, int fd, ReceiveRequest& request, size_t limit, int flags, Sleep sleep);
 long write_kernel(int fd, const SendRequest& request, int flags, Sleep sleep);
 
 // What recvmsg reports beside the bytes when they came from the ring: no control data, and the sender's name.

@@ -37,6 +37,7 @@ namespace {
 constexpr uint64_t kOneBuffer = 32768, kOneTightBuffer = 2048;  // unix_stream_sendmsg: it sends all of that, or nothing
 constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
 constexpr uint64_t kAhead = 512;  // a ring that has less than this left over grows, if it can
+constexpr uint32_t kDisagreements = 16;  // writes that find the counts apart, before the kernel is asked where the bytes are
 constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
 
 uint64_t send_buffer(int fd) {
@@ -61,6 +62,18 @@ Bell send_bell(Connection& c, int fd) {
   c.side->bell_arrived.store(true, memory_order_relaxed);
   note_alive(c, cycles());
   return Bell::sent;
+}
+
+// The one moment for the up-fence: the reader has counted all that was sent, nobody of it is in a read that began before the channel, and nothing lies
+// unread in the kernel (no bell could follow it, and whoever wrote it past the library would be overtaken). Who reads or writes past the library never gets here.
+bool counts_agree(Connection& c, int fd) {
+  Side& side = *c.side;
+  if (c.out->old_readers.load(memory_order_acquire) != 0) return false;
+  // SYNC: acquire, pairs with the release in publish_received().
+  if (c.out->received.load(memory_order_acquire) == side.kernel_sent.load(memory_order_relaxed)) return queued_in_kernel(fd) == 0;
+  if (++side.disagreements % kDisagreements == 0 && queued_in_kernel(fd) == 0 && c.out->received.load(memory_order_acquire) != side.kernel_sent.load(memory_order_relaxed))
+    stay_plain(c, Reason::unseen_use);
+  return false;
 }
 
 void place_up_fence(Connection& c, int fd) {
@@ -180,8 +193,7 @@ bool advance_outgoing(Connection& c, int fd) {
     return demote_outgoing(c, fd, reason);
   if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) return demote_outgoing(c, fd, Reason::peer_asked);
   if (flow == Flow::kernel) {
-    // With bytes unread in front of the fence no bell could follow it, and an edge-triggered reader waits for one.
-    if (peer_attached(c) && queued_in_kernel(fd) == 0 && !chaos_strikes(c, 2)) place_up_fence(c, fd);
+    if (peer_attached(c) && counts_agree(c, fd) && !chaos_strikes(c, 2)) place_up_fence(c, fd);
   } else if (chaos_strikes(c, 200)) {
     return demote_outgoing(c, fd, Reason::chaos);
   }

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <sys/ioctl.h>
 
+#include "connection/evidence.h"
 #include "connection/flow.h"
 #include "connection/kernel_io.h"
 #include "connection/sleep.h"
@@ -22,16 +23,33 @@ constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
 constexpr long kTimedOut = -ETIME;     // the kernel's own call gave EAGAIN
 constexpr long kAway = -EBUSY;         // EAGAIN for a moment: the ring's bytes come through the kernel
 
+// It may be asked first whether it has to wait: a program that polls past the library never has to, and would wait in vain for what comes by the ring.
+long read_own(Connection& c, int fd, ReceiveRequest& request, Sleep sleep) {
+  constexpr int kOneAnswer = MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT;
+  const bool blocks = sleep == Sleep::allowed && !(request.flags & kOneAnswer) && !c.side->nonblocking.load(memory_order_relaxed);
+  bool waits = false;
+  if (blocks && wants_probe(c)) {
+    const long got = read_kernel(c, fd, request, request.bytes, request.flags, Sleep::never);
+    if (got >= 0 || got == -ECONNRESET) return got;
+    waits = got == -EAGAIN;
+  }
+  const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, sleep);
+  if (waits && got > 0) note_wait(c);
+  return got;
+}
+
 // Before the channel: the kernel's own call, counted. It may sleep for long, so it holds no lock.
-long read_candidate(Connection& c, int fd, const ReceiveRequest& request, Sleep sleep) {
+long read_candidate(Connection& c, int fd, ReceiveRequest& request, Sleep sleep) {
   const bool peek = request.flags & MSG_PEEK;
   long got;
+  show_evidence(c, fd);
   {
     KernelCall call(c, fd, KernelCall::Kind::read);
     if (!call) return kTryAgain;
-    got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, sleep);
+    got = read_own(c, fd, request, sleep);
     Locked lock(c.side->read_lock);
     if (got > 0 && !peek) {
+      c.side->reads.store(c.side->reads.load(memory_order_relaxed) + 1, memory_order_relaxed);
       const long data = account_kernel_bytes(c, got, request.to);
       if (data == 0) got = kTryAgain;  // nothing but bells: the fence was placed while we slept
       else got = data;
@@ -60,7 +78,7 @@ long ended(Connection& c, int fd, long got) {
 }
 
 // With a channel, before the up-fence was reached.
-long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
+long read_before_fence(Connection& c, int fd, ReceiveRequest& request) {
   Side& side = *c.side;
   if (has_old_readers(c)) return -EAGAIN;  // an old reader's bytes come first, and are not counted yet
   // Counted before the look at the fence: what lies there now came before any fence, so it is all data.
@@ -78,6 +96,7 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
     before_what_follows();
     const long got = read_kernel(c, fd, request, limit, request.flags & ~MSG_WAITALL, Sleep::never);
     if (got > 0 && !(request.flags & MSG_PEEK)) side.kernel_received.fetch_add(static_cast<uint64_t>(got), memory_order_relaxed);
+    publish_received(c);
     before_what_follows();
     side.received_in_doubt = in_doubt;
     return got;
@@ -96,7 +115,7 @@ long read_before_fence(Connection& c, int fd, const ReceiveRequest& request) {
   return got;
 }
 
-long read_ring(Connection& c, int fd, const ReceiveRequest& request, bool nested, bool ask_kernel) {
+long read_ring(Connection& c, int fd, ReceiveRequest& request, bool nested, bool ask_kernel) {
   uint64_t bytes = request.bytes;
   if (bytes > 1 && chaos_splits(c)) bytes = 1 + bytes / 3;
   const bool peek = request.flags & MSG_PEEK;
@@ -132,7 +151,7 @@ long end_of_left(Connection& c, int fd) {
 }
 
 // A retreat left bytes in the ring, and the peer has not put them back: we read them there, behind those in the kernel.
-long read_left(Connection& c, int fd, const ReceiveRequest& request) {
+long read_left(Connection& c, int fd, ReceiveRequest& request) {
   Side& side = *c.side;
   if (left_in_ring(c) == 0) return end_of_left(c, fd);
   const uint64_t begin = side.head.load(memory_order_relaxed);
@@ -172,7 +191,7 @@ long read_left(Connection& c, int fd, const ReceiveRequest& request) {
 
 // Another thread leaves, and the peer has a moment to put back what lies in the ring: until it has, or sees that somebody takes over, nothing else comes
 // through the kernel. Counted, in case it does not come to the end.
-long read_returning(Connection& c, int fd, const ReceiveRequest& request) {
+long read_returning(Connection& c, int fd, ReceiveRequest& request) {
   sys::SignalsBlocked alone;  // taken and counted
   const long got = read_kernel(c, fd, request, request.bytes, request.flags & ~MSG_WAITALL, Sleep::never);
   if (got > 0 && !(request.flags & MSG_PEEK)) c.side->left_read += static_cast<uint64_t>(got);
@@ -188,7 +207,7 @@ bool is_being_left(const Side& side) {
   return side.delivering.load(memory_order_relaxed) || (leaver != 0 && leaver != thread_id() && leaves_some);
 }
 
-long read_channel(Connection& c, int fd, const ReceiveRequest& request, bool ask_kernel, Sleep sleep) {
+long read_channel(Connection& c, int fd, ReceiveRequest& request, bool ask_kernel, Sleep sleep) {
   Side& side = *c.side;
   {
     Locked lock(side.read_lock);
@@ -286,6 +305,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     const bool is_leaving = !candidate && side.leaver.load(memory_order_relaxed) != 0;
     if (is_leaving) finish_retreat(c, fd);
     if (!candidate) keep_up(c, fd);
+    if (fd != number) request.own = nullptr;
     long got = candidate ? read_candidate(c, fd, request, sleep) : read_channel(c, fd, request, ask_kernel, sleep);
     if (got == kTryAgain) {
       if (candidate) waiting.note_sleep();
@@ -294,6 +314,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (got > 0) {
       done += got;
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
+      if (request.complete && !has_channel(c)) return done;
       // A read ends neither at a fence nor, as the kernel ends it, at the message that carried the offer.
       const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
@@ -303,6 +324,8 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
       request.message = nullptr;
+      request.own = nullptr;
+      request.complete = false;
       if (const size_t mark = offered ? low_water_mark(fd) : 1; mark > static_cast<size_t>(done)) {
         // The kernel counts the mark anew in each call: ask for what is missing, no more.
         const long more = receive(c, fd, {request.to, min_of(mark - static_cast<size_t>(done), request.bytes), flags, nullptr});

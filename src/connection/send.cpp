@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <sys/mman.h>
 
+#include "connection/evidence.h"
 #include "connection/flow.h"
 #include "connection/kernel_io.h"
 #include "connection/sleep.h"
@@ -26,7 +27,8 @@ constexpr uint64_t kWholeBytes = 32768;
 // Before the channel: the kernel's own call, counted, or the one that carries the offer.
 long write_candidate(Connection& c, int fd, const SendRequest& request, Sleep sleep) {
   Side& side = *c.side;
-  if (!request.message && !(request.flags & MSG_OOB) && offer_is_due(c, request.bytes)) {
+  show_evidence(c, fd);
+  if (!request.message && !(request.flags & MSG_OOB) && finds_evidence(c, fd)) {
     const long sent = offer(c, fd, request);
     if (sent > 0) return sent;
   }
@@ -35,7 +37,7 @@ long write_candidate(Connection& c, int fd, const SendRequest& request, Sleep sl
   const long sent = write_kernel(fd, request, request.flags, sleep);
   if (sent > 0) {
     side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
-    ++side.writes;
+    side.writes.store(side.writes.load(memory_order_relaxed) + 1, memory_order_relaxed);
   }
   return sent;
 }
@@ -155,6 +157,7 @@ long send(Connection& c, int fd, SendRequest request) {
     fd = open_fd(c, number);
     if (fd != number) waiting.note_sleep();  // as in receive()
     const Sleep sleep = waiting.slept() ? Sleep::never : Sleep::allowed;
+    if (fd != number) request.own = nullptr;
     bool kernels_own = !has_channel(c);
     long sent = kernels_own ? write_candidate(c, fd, request, sleep) : write_channel(c, fd, request);
     const bool passed_on = sent == kPassOn;
@@ -173,6 +176,7 @@ long send(Connection& c, int fd, SendRequest request) {
       // The kernel signals SIGPIPE only if nothing was written; control data goes with the first byte.
       request.flags |= MSG_NOSIGNAL;
       request.message = nullptr;
+      request.own = nullptr;
       // The kernel's own call is complete as it is, unless it only carried the offer.
       if (request.bytes == 0 || (kernels_own && sleep == Sleep::allowed && (passed_on || !has_channel(c)))) return done;
       continue;

@@ -88,6 +88,7 @@ struct alignas(64) Side {
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
+  uint32_t disagreements;                 // how often the reader's count was not what was sent, before the up-fence
   uint32_t fence_bell;                    // number of the last bell of the down-fence begun
   uint64_t putback;                       // ring bytes that went back through the kernel, while the peer retreats
   uint64_t putback_goal;                  // with the send that is under way
@@ -103,8 +104,15 @@ struct alignas(64) Side {
   std::atomic<bool> offer_seen;           // connector: an offer arrived, attached or refused
   Role role;
   std::atomic<uint64_t> chaos;            // of chaos_strikes(): where this connection starts, and how far it is
-  uint32_t writes;                        // writer: kernel writes so far, for the upgrade policy
-  Bits bits;
+  Bits bits;                              // the marker's
+
+  // --- evidence of use, before the channel (connection/evidence.h)
+  std::atomic<uint32_t> reads, writes;    // atomic: calls that moved bytes through the kernel
+  std::atomic<uint32_t> waits;            // atomic: waits through the library that told of bytes
+  std::atomic<uint32_t> reads_at_wait;    // atomic: `reads` when the last one did
+  std::atomic<uint32_t> probes;           // atomic: reads that asked first whether they would have to wait
+  std::atomic<uint32_t> next_look;        // atomic: acceptor: number of writes before it looks for a marker again
+  std::atomic<bool> marked;               // atomic: connector: it is bound to its marker, so an offer may come
 };
 
 }  // namespace shunt

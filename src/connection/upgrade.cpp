@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "agreement/offer.h"
+#include "connection/evidence.h"
 #include "connection/flow.h"
 #include "observe/report.h"
 #include "sys/raw.h"
@@ -39,6 +40,7 @@ void adopt(Connection& c, const Mapping& channel) {
   // SYNC: seq_cst, pairs with KernelCall: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.side->upgraded_by = static_cast<uint32_t>(sys::process_id());
   c.in->old_readers.store(1, memory_order_relaxed);
+  c.in->received.store(c.side->kernel_received.load(memory_order_relaxed), memory_order_relaxed);
   c.channel.store(channel.header, memory_order_seq_cst);
   // SYNC: seq_cst, pairs with note_shutdown(): an end that was shut down before there was a channel.
   if (c.side->shut_read.load()) c.in->gone_reader.store(kShutDown, memory_order_release);
@@ -56,11 +58,8 @@ bool close_door(Connection& c) {
   return false;
 }
 
-// SO_PASSCRED may have been inherited from the listener, so nobody saw it being set.
-bool wants_credentials(int fd) {
-  int on = 0;
-  socklen_t length = sizeof on;
-  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on != 0;
+Reason reason_without_channel(long error) {
+  return error == -EPERM || error == -EACCES || error == -ENOSYS ? Reason::refused : Reason::no_resources;
 }
 
 // Of the write that carries the offer.
@@ -70,17 +69,30 @@ Reason reason_of_failure(long error) {
     case -ENOBUFS:
     case -ENOMEM:
       return Reason::no_resources;
+    case -EPERM:
+    case -EACCES:
+    case -ENOSYS:
+      return Reason::refused;
     default:
       return Reason::offer_failed;
   }
 }
 
-void attach(Connection& c, int memfd) {
+// The program may have asked since the marker for what a ring cannot give, or begun to wait past the library.
+Reason reason_to_refuse(Connection& c, int fd) {
+  if (c.side->holders.load(memory_order_relaxed) != 1) return Reason::shared_before_upgrade;
+  if (!has_evidence(c) || !readiness_hooks.may_upgrade(c)) return Reason::unseen_use;
+  return refresh_description(c, fd);
+}
+
+void attach(Connection& c, int fd, int memfd) {
+  Reason refusal = reason_to_refuse(c, fd);
   Locked upgrading(upgrade_lock);
-  Reason refusal = Reason::none;
   Mapping channel{c.header_place, nullptr};
-  if (upgrading.nested() || !close_door(c)) {
-    refusal = c.side->holders.load(memory_order_relaxed) == 1 ? Reason::busy_at_offer : Reason::shared_before_upgrade;
+  if (refusal != Reason::none) {
+    // stays as it is
+  } else if (upgrading.nested() || !close_door(c)) {
+    refusal = Reason::busy_at_offer;
   } else {
     const long mapped = c.side->plain.load(memory_order_relaxed) == Reason::none ? map_channel(memfd, c.side->bits, channel) : -EPERM;
     if (mapped == 0) {
@@ -93,18 +105,10 @@ void attach(Connection& c, int memfd) {
     }
     c.changing.store(false, memory_order_release);
   }
-  if (refusal != Reason::none) c.side->plain.store(refusal, memory_order_relaxed);
+  if (refusal != Reason::none) stay_plain(c, refusal);
 }
 
 }  // namespace
-
-bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
-  const Side& side = *c.side;
-  if (side.role != Role::acceptor || side.plain.load(memory_order_relaxed) != Reason::none) return false;
-  if (chaos_strikes(c, 2)) return false;
-  return side.writes >= behaviour.writes_before_offer ||
-         side.kernel_sent.load(memory_order_relaxed) + bytes_to_write >= behaviour.bytes_before_offer;
-}
 
 long offer(Connection& c, int fd, const SendRequest& request) {
   sys::SignalsBlocked alone;
@@ -114,13 +118,13 @@ long offer(Connection& c, int fd, const SendRequest& request) {
     Locked upgrading(upgrade_lock);
     if (upgrading.nested() || !close_door(c)) return -EAGAIN;
     long made = sys::poll_now(fd, POLLOUT) & POLLOUT ? 0 : -EAGAIN;  // the write that carries the offer must not fail for want of room
-    if (made == 0 && wants_credentials(fd)) {
-      c.side->plain.store(Reason::pass_credentials, memory_order_relaxed);
+    if (const Reason reason = made == 0 ? refresh_description(c, fd) : Reason::none; reason != Reason::none) {
+      stay_plain(c, reason);
       made = -EPERM;
     }
     if (made == 0) {
       made = create_channel(c.side->bits, channel, memfd);
-      if (made < 0) c.side->plain.store(Reason::no_resources, memory_order_relaxed), c.header_place = nullptr;
+      if (made < 0) stay_plain(c, reason_without_channel(made)), c.header_place = nullptr;
     }
     if (made == 0) adopt(c, channel);
     c.changing.store(false, memory_order_release);
@@ -153,20 +157,16 @@ long offer(Connection& c, int fd, const SendRequest& request) {
   return sent;
 }
 
-void take_offer(Connection& c, msghdr& message) {
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int)))
-    return;
+bool take_offer(Connection& c, int fd, const cmsghdr& item) {
+  if (item.cmsg_level != SOL_SOCKET || item.cmsg_type != SCM_RIGHTS || item.cmsg_len != CMSG_LEN(sizeof(int))) return false;
   sys::SignalsBlocked alone;
   int memfd;
-  memcpy(&memfd, CMSG_DATA(header), sizeof memfd);
-  if (!is_offer(memfd, c.side->bits)) return;  // the program's own descriptor
-  attach(c, memfd);
+  memcpy(&memfd, CMSG_DATA(&item), sizeof memfd);
+  if (!is_offer(memfd, c.side->bits)) return false;  // the program's own descriptor
+  attach(c, fd, memfd);
   c.side->offer_seen.store(true, memory_order_relaxed);
   sys::close(memfd);
-  message.msg_controllen = 0;
-  message.msg_flags &= ~MSG_CTRUNC;
+  return true;
 }
 
 std::atomic<uint32_t>& KernelCall::calls() const {

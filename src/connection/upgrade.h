@@ -8,14 +8,11 @@ namespace shunt {
 
 extern FamilyLock upgrade_lock;
 
-// Has the connection shown that it lives? Acceptor only; looks at memory alone.
-bool offer_is_due(const Connection& connection, uint64_t bytes_to_write);
 // Creates the channel and sends it with the first bytes of `request`. Returns the bytes sent, or −EAGAIN: not now, or never; write as before.
 long offer(Connection& connection, int fd, const SendRequest& request);
 
-// Connector: looks through control data that was received. If it holds an offer it is taken out of `message` (its control length becomes 0)
-// and attached or refused. Descriptors of an offer never stay open.
-void take_offer(Connection& connection, msghdr& message);
+// Connector: `item` of the control data that came with bytes may be an offer. True: it was; it is attached or refused, and its descriptor is closed.
+bool take_offer(Connection& connection, int fd, const cmsghdr& item);
 
 // Counts this thread's kernel call as in flight unless a channel exists or is being made.
 class KernelCall : Duty {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "connection/evidence.h"
 #include "descriptors/slab.h"
 #include "observe/report.h"
 #include "sys/raw.h"
@@ -81,7 +82,7 @@ Reason reason_of(const Connection& connection) {
   if (const Reason plain = side.plain.load(); plain != Reason::none) return plain;
   if (!behaviour.offers) return Reason::never;
   if (has_channel(connection)) return Reason::not_attached;
-  return side.role == Role::connector ? Reason::no_offer : Reason::short_lived;
+  return reason_without_offer(connection);
 }
 
 void end_connection(Connection& connection) {
@@ -165,14 +166,13 @@ void Pin::undo(Duty& duty) {
 
 EpollSet* epoll_set_of(int fd) { return in_range(fd) ? as_set(table[fd].load(std::memory_order_acquire)) : nullptr; }
 
-void enter_connection(int fd, Role role, const Bits& bits, bool nonblocking) {
+void enter_connection(int fd, Role role, bool nonblocking) {
   if (!in_range(fd)) return;
   Connection* connection = allocate_connection();
   if (connection) {
     Side& side = *connection->side;
     side.role = role;
     side.chaos.store((static_cast<uint64_t>(fd) << 1 | (role == Role::acceptor)) << 32, std::memory_order_relaxed);
-    side.bits = bits;
     side.nonblocking.store(nonblocking);
     if (!behaviour.offers && role == Role::acceptor) side.plain.store(Reason::never);
     put(fd, reinterpret_cast<Entry>(connection));
@@ -291,7 +291,6 @@ void after_fork_in_parent(Born born) { unlock_slabs_in_parent(born); }
 
 void after_fork_in_child(uint32_t parent) {
   runs_beside = false;
-  forget_random_bits();
   reset_totals();
   note_process();
   adopt_slabs_in_child(parent, [](const Connection& connection) { return descriptors_of(connection) + calls_on(connection); });

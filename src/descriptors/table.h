@@ -40,7 +40,7 @@ EpollSet* epoll_set_of(int fd);  // null if not one that we watch
 
 // A connected stream that may be upgraded. Replaces whatever the table held for `fd`. Does nothing (the connection is simply not ours) without memory.
 // nonblocking: O_NONBLOCK of the new description.
-void enter_connection(int fd, Role role, const Bits& bits, bool nonblocking);
+void enter_connection(int fd, Role role, bool nonblocking);
 // A connection that stays on the kernel; only counted.
 void count_plain(Reason reason);
 

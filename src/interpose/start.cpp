@@ -62,8 +62,10 @@ void set_behaviour() {
       behaviour.chaos_seed = options.chaos_seed;
       [[fallthrough]];
     case Upgrade::eager:
+      behaviour.calls_before_evidence = 2;
+      behaviour.waits_before_evidence = 1;
+      behaviour.reads_before_probes = 0;
       behaviour.writes_before_offer = 0;
-      behaviour.bytes_before_offer = 0;
       return;
   }
 }

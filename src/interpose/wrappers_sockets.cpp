@@ -1,7 +1,6 @@
 // The calls that make and describe sockets.
 #include <linux/sockios.h>
 
-#include "calls/binding.h"
 #include "calls/connecting.h"
 #include "calls/socket_options.h"
 #include "interpose/export.h"
@@ -25,7 +24,6 @@ SHUNT_WRAPPER(int, socketpair, (int domain, int type, int protocol, int* pair)) 
   return result;
 }
 
-SHUNT_FORWARD(int, bind, (int fd, const sockaddr* address, socklen_t length), (fd, address, length), active());
 SHUNT_FORWARD(int, connect, (int fd, const sockaddr* address, socklen_t length), (fd, address, length), active());
 SHUNT_SECOND_NAME(__connect, connect);
 SHUNT_FORWARD(int, accept, (int fd, sockaddr* address, socklen_t* length), (fd, address, length), active());

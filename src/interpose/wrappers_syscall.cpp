@@ -6,7 +6,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "calls/binding.h"
 #include "calls/closing.h"
 #include "calls/connecting.h"
 #include "calls/control.h"

@@ -10,7 +10,7 @@
 namespace shunt {
 
 inline constexpr uint64_t kChannelMagic = 0x314c4e4e48435453;  // "STCHNNL1"
-inline constexpr uint32_t kChannelVersion = 3;
+inline constexpr uint32_t kChannelVersion = 4;
 inline constexpr size_t kLine = 64;
 
 // A ring has an area of its own for each size (class) that it may take. It starts in the smallest, which lies beside the header, in one page.
@@ -77,7 +77,8 @@ struct Direction {
   std::atomic<Ask> ask;                           // Y asks X to leave the ring
   std::atomic<uint32_t> gone_reader;              // Y closed, or shut its reading down (hint)
   std::atomic<uint32_t> passed;                   // Y has taken all of kernel_total and reads the ring (1), passed the down-fence (2)
-  std::atomic<uint32_t> old_readers;              // threads of Y read the kernel since before the channel: X must not demote before Y has passed
+  std::atomic<uint32_t> old_readers;              // threads of Y read the kernel since before the channel: X places no fence before they are back
+  std::atomic<uint64_t> received;                 // bytes that Y counted as read from the kernel: X places its up-fence where it has sent as many
   // --- line 4: written by X twice in every write, read by a Y that retreats. Beside `tail` it would bring that line back from a Y that spins on it.
   alignas(kLine) std::atomic<uint32_t> writing;  // nonzero while X is between its look at `ask` and its publication
 };
@@ -112,6 +113,7 @@ static_assert(offsetof(Direction, ask) == 196);
 static_assert(offsetof(Direction, gone_reader) == 200);
 static_assert(offsetof(Direction, passed) == 204);
 static_assert(offsetof(Direction, old_readers) == 208);
+static_assert(offsetof(Direction, received) == 216);
 static_assert(offsetof(Direction, writing) == 256);
 static_assert(sizeof(Direction) == 320);
 static_assert(offsetof(ChannelHeader, bits) == 16);

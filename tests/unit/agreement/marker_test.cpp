@@ -28,12 +28,12 @@ struct Name {
   }
   bool is_marker() const {
     Bits bits;
-    return read_marker(address, length, bits);
+    return read_marker(address, length, bits) == Marker::understood;
   }
 };
 
 const std::string kDigits = "ABEiM0RVZneImaq7zN3u_w";
-std::string marker_with(const std::string& digits) { return std::string("\0shunt1-", 8) + digits; }
+std::string marker_with(const std::string& digits) { return std::string("\0shunt2-", 8) + digits; }
 
 class MarkedSocket : public ::testing::Test {
  protected:
@@ -45,7 +45,7 @@ TEST_F(MarkedSocket, WhatWasBoundIsWhatAPeerReads) {
   Bits bound, seen{};
   ASSERT_EQ(bind_marker(fd_, bound), 0);
   const Name name(fd_);
-  ASSERT_TRUE(read_marker(name.address, name.length, seen));
+  ASSERT_EQ(read_marker(name.address, name.length, seen), Marker::understood);
   EXPECT_EQ(memcmp(bound.bytes, seen.bytes, sizeof bound.bytes), 0);
 }
 
@@ -83,7 +83,7 @@ TEST(Marker, NoTwoConnectionsHaveTheSameBits) {
 TEST(Marker, DigitsAreTheBitsInOrder) {
   const Name name(marker_with(kDigits));
   Bits bits;
-  ASSERT_TRUE(read_marker(name.address, name.length, bits));
+  ASSERT_EQ(read_marker(name.address, name.length, bits), Marker::understood);
   for (int i = 0; i < 16; ++i) EXPECT_EQ(bits.bytes[i], i * 0x11);
 }
 
@@ -103,8 +103,17 @@ TEST(Marker, OtherPrefixesAreOtherNames) {
     path[at] = static_cast<char>(path[at] ^ 1);
     EXPECT_FALSE(Name(path).is_marker()) << at;
   }
-  EXPECT_FALSE(Name("/tmp/shunt1-" + kDigits).is_marker());
-  EXPECT_FALSE(Name(std::string("\0shunt2-", 8) + kDigits).is_marker()) << "another version is not understood";
+  EXPECT_FALSE(Name("/tmp/shunt2-" + kDigits).is_marker());
+}
+
+TEST(Marker, OtherVersionsAreKnownForWhatTheyAre) {
+  for (const char version : {'1', '3', '9'}) {
+    std::string path = marker_with(kDigits);
+    path[6] = version;
+    const Name name(path);
+    Bits bits;
+    EXPECT_EQ(read_marker(name.address, name.length, bits), Marker::other_version) << version;
+  }
 }
 
 TEST(Marker, OnlyDigitsOfBase64Count) {
