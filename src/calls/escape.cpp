@@ -170,9 +170,7 @@ void fold_live_connections() {
     fold(connection.tally);
     connection.tally = {};
     if (connection.side->upgraded.load(std::memory_order_relaxed)) return;
-    const Reason reason = connection.side->plain.load(std::memory_order_relaxed);
-    if (reason != Reason::none) return count_plain(reason);
-    count_plain(has_channel(connection) ? Reason::not_attached : Reason::short_lived);
+    count_plain(why_plain(connection));
   });
 }
 

@@ -2,9 +2,12 @@
 #include "connection/sleep.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <optional>
 #include <pthread.h>
+#include <sys/time.h>
 
+#include "connection/evidence.h"
 #include "connection/flow.h"
 #include "sys/next.h"
 #include "sys/raw.h"
@@ -132,7 +135,49 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   return result;
 }
 
-long BlockingWait::sleep(const Connection& c, int fd, short events, Armed armed) {
+// The first sleep of a read: a receiving call, as the program's own would be, so O_NONBLOCK, SO_RCVTIMEO, signals and SA_RESTART are whatever the kernel says.
+// It leaves the bell that wakes it where all sleepers can see it.
+long BlockingWait::sleep_in_receive(Connection& c, int fd) {
+  char byte;
+  count(totals.sleeps);
+  slept_ = true;
+  const long result = sys::blocking_recv(fd, &byte, 1, MSG_PEEK);
+  switch (result) {
+    case -ECONNRESET: {
+      const Locked lock(c.side->read_lock);
+      c.side->reset_taken = true;  // the kernel has told it, and the program has not heard of it
+      return 0;
+    }
+    case -EAGAIN:
+      refresh_description(c, fd);
+      return -EAGAIN;
+    case -EINTR:
+      return -EINTR;
+    default:
+      return 0;  // also where a sandbox refuses the call: the next sleep is another one
+  }
+}
+
+// Whether the kernel's call would sleep at all, and for how long, where ours is a poll.
+long BlockingWait::ask_before_sleep(Connection& c, int fd, short events) {
+  if (slept_ || fd < 0) return 0;
+  const long flags = sys::raw(SYS_fcntl, fd, F_GETFL);
+  if (flags < 0 || (flags & O_NONBLOCK)) {
+    if (flags >= 0) refresh_description(c, fd);
+    return flags < 0 ? 0 : -EAGAIN;
+  }
+  if (timeout_ns_ != 0) return 0;
+  timeval limit{};
+  socklen_t length = sizeof limit;
+  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, events == POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &limit, &length) < 0) return 0;
+  timeout_ns_ = static_cast<uint64_t>(limit.tv_sec) * kSecond + static_cast<uint64_t>(limit.tv_usec) * 1000;
+  if (timeout_ns_ != 0) deadline_ns_ = monotonic_ns() + timeout_ns_;
+  return 0;
+}
+
+long BlockingWait::sleep(Connection& c, int fd, short events, Armed armed) {
+  if (events == POLLIN && armed == Armed::sleep && !slept_ && fd >= 0 && !putback_pending(c)) return sleep_in_receive(c, fd);
+  if (const long error = ask_before_sleep(c, fd, events); error < 0) return error;
   uint64_t length = 0;  // 0: until woken
   if (armed == Armed::slices) length = min_of(kShortestSlice << min_of<uint32_t>(idle_wakes_++ / 2, 10), kLongestSlice);
   // Our own end shut down by another thread: poll has no event for that, so a writer looks again by itself.

@@ -1,5 +1,6 @@
 // Waiting inside one blocking call: spin, then sleep in the kernel on the connection's own descriptor.
-// Used by receive and send. Ends as the kernel's call would: ready, −EAGAIN (SO_RCVTIMEO / SO_SNDTIMEO), −EINTR.
+// Used by receive and send. Ends as the kernel's call would: ready, −EAGAIN (SO_RCVTIMEO / SO_SNDTIMEO, O_NONBLOCK), −EINTR. What the descriptor's flags and
+// timeouts are the kernel says: the program may have set them past the library.
 #pragma once
 
 #include "connection/connection.h"
@@ -26,7 +27,9 @@ class BlockingWait {
 
  private:
   long wait(Connection& connection, int fd, short events);
-  long sleep(const Connection& connection, int fd, short events, Armed armed);
+  long sleep(Connection& connection, int fd, short events, Armed armed);
+  long sleep_in_receive(Connection& connection, int fd);
+  long ask_before_sleep(Connection& connection, int fd, short events);
   long sleep_in_kernel(int fd, short wanted, uint64_t length);
   bool in_vain(const Connection& connection);
   bool timed_out();

@@ -77,16 +77,8 @@ bool take_reference(Connection& connection) {
   return true;
 }
 
-Reason reason_of(const Connection& connection) {
-  const Side& side = *connection.side;
-  if (const Reason plain = side.plain.load(); plain != Reason::none) return plain;
-  if (!behaviour.offers) return Reason::never;
-  if (has_channel(connection)) return Reason::not_attached;
-  return reason_without_offer(connection);
-}
-
 void end_connection(Connection& connection) {
-  if (!connection.side->upgraded.load()) count_plain(reason_of(connection));
+  if (!connection.side->upgraded.load()) count_plain(why_plain(connection));
   fold(connection.tally);
   if (const int own = open_fd(connection, -1); own >= 0) take_last_bells(connection, own);
   note_closed(connection);
@@ -128,6 +120,14 @@ uint32_t descriptors_of(const Connection& connection) {
 }
 
 }  // namespace
+
+Reason why_plain(const Connection& connection) {
+  const Side& side = *connection.side;
+  if (const Reason plain = side.plain.load(); plain != Reason::none) return plain;
+  if (!behaviour.offers) return Reason::never;
+  if (has_channel(connection)) return Reason::not_attached;
+  return reason_without_offer(connection);
+}
 
 bool is_connection(int fd) {
   return in_range(fd) && as_connection(table[fd].load(std::memory_order_relaxed)) != nullptr && !given_away(fd);
@@ -246,7 +246,7 @@ void disown(int fd) {
   }
   if (!table[fd].compare_exchange_strong(entry, 0)) return;
   if (descriptors_of(*connection) == 0) {
-    if (!connection->side->upgraded.load()) count_plain(reason_of(*connection));
+    if (!connection->side->upgraded.load()) count_plain(why_plain(*connection));
     fold(connection->tally);
     connection->tally = {};
   }

@@ -41,6 +41,8 @@ EpollSet* epoll_set_of(int fd);  // null if not one that we watch
 // A connected stream that may be upgraded. Replaces whatever the table held for `fd`. Does nothing (the connection is simply not ours) without memory.
 // nonblocking: O_NONBLOCK of the new description.
 void enter_connection(int fd, Role role, bool nonblocking);
+// Why a connection that never was on the ring was not, as far as this end knows.
+Reason why_plain(const Connection& connection);
 // A connection that stays on the kernel; only counted.
 void count_plain(Reason reason);
 

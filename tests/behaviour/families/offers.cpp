@@ -22,6 +22,16 @@ std::string reports_so_far() {
   return text.str();
 }
 
+const std::string kWord = "hello";
+
+void expect_word(int fd) { CHECK_EQ(read_exactly(fd, kWord.size()), kWord); }
+
+// The reader has fallen asleep by then.
+void ask_slowly(int fd) {
+  sleep_ms(20);
+  write_all(fd, kWord);
+}
+
 BEHAVIOUR{.name = "that_fail_say_why",
           .server =
               [](int) {
@@ -29,21 +39,35 @@ BEHAVIOUR{.name = "that_fail_say_why",
                 tell_peer();
                 join_child(in_child([listener] {
                   const int gone = accept_at(listener);
+                  expect_word(gone);
+                  write_all(gone, kWord);
+                  expect_word(gone);  // the client has been seen to read and wait by now, and may be offered a channel
                   await_peer();
                   CHECK_ERRNO(::send(gone, "x", 1, MSG_NOSIGNAL), EPIPE);
                 }));
                 if (current_way() == Way::both) CHECK(reports_so_far().find("\"offer-failed\":1") != std::string::npos);
                 // A buffer that cannot be read costs the program its offer, and nothing else.
                 const int fd = accept_at(listener);
+                expect_word(fd);
+                write_all(fd, kWord);
+                expect_word(fd);
                 CHECK_ERRNO(::send(fd, reinterpret_cast<void*>(16), 5, 0), EFAULT);
-                write_all(fd, "hello");
+                write_all(fd, kWord);
               },
           .client =
               [](int) {
                 await_peer();
-                ::close(connect_to(path_address()));
+                const int gone = connect_to(path_address());
+                ask_slowly(gone);
+                expect_word(gone);
+                ask_slowly(gone);
+                ::close(gone);
                 tell_peer();
-                CHECK_EQ(read_exactly(connect_to(path_address()), 5), "hello");
+                const int fd = connect_to(path_address());
+                ask_slowly(fd);
+                expect_word(fd);
+                ask_slowly(fd);
+                expect_word(fd);
               },
           .connects_itself = true,
           .leaves_ring = true};

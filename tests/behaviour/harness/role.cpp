@@ -19,7 +19,8 @@
 namespace shunt::behaviour {
 namespace {
 
-constexpr int kWarmUpRounds = 8;
+constexpr int kWarmUpRounds = 16;
+constexpr useconds_t kReaderFallsAsleepUs = 100;  // an end is upgraded once it was seen to wait
 constexpr size_t kWarmUpBytes = 16;
 
 struct Role {
@@ -144,6 +145,7 @@ void warm_up_server(int fd) {
   for (int i = 0; i < kWarmUpRounds; ++i) {
     const std::string word = read_exactly(fd, kWarmUpBytes);
     CHECK_EQ(word, bytes_at(static_cast<uint64_t>(i), kWarmUpBytes));
+    ::usleep(kReaderFallsAsleepUs);
     write_all(fd, word);
   }
 }
@@ -151,6 +153,7 @@ void warm_up_server(int fd) {
 void warm_up_client(int fd) {
   for (int i = 0; i < kWarmUpRounds; ++i) {
     const std::string word = bytes_at(static_cast<uint64_t>(i), kWarmUpBytes);
+    ::usleep(kReaderFallsAsleepUs);
     write_all(fd, word);
     CHECK_EQ(read_exactly(fd, kWarmUpBytes), word);
   }
