@@ -33,11 +33,8 @@ class HostilePair {
   }
   // The channel exists at both ends, but no fence is placed: data still goes through the kernel.
   void attach_only() {
-    behaviour = {};
-    behaviour.writes_before_offer = 0;
+    exchange_before_offer(pair.connector, pair.acceptor);
     char byte = 'x';
-    EXPECT_EQ(write_to(pair.connector, &byte, 1), 1);
-    EXPECT_EQ(read_from(pair.acceptor, &byte, 1), 1);
     EXPECT_EQ(write_to(pair.acceptor, &byte, 1), 1);
     EXPECT_EQ(read_from(pair.connector, &byte, 1), 1);
     for (const int fd : {victim, peer}) {

@@ -73,12 +73,28 @@ inline short ready(int fd) {
   return look(*pin, fd);
 }
 
-// Echoes until both directions are on the ring.
-inline void upgrade(StreamPair& pair) {
+inline void upgrade_early() {
   behaviour = {};
   behaviour.calls_before_evidence = 2;
   behaviour.waits_before_evidence = 0;  // one thread: nobody has to wait
   behaviour.writes_before_offer = 0;
+}
+
+// The connector has shown its marker: the acceptor's next write carries the offer.
+inline void exchange_before_offer(int connector, int acceptor) {
+  upgrade_early();
+  char byte = 'x';
+  ASSERT_EQ(write_to(connector, &byte, 1), 1);
+  ASSERT_EQ(read_from(acceptor, &byte, 1), 1);
+  ASSERT_EQ(write_to(acceptor, &byte, 1), 1);
+  ASSERT_EQ(read_from(connector, &byte, 1), 1);
+  ASSERT_EQ(write_to(connector, &byte, 1), 1);
+  ASSERT_EQ(read_from(acceptor, &byte, 1), 1);
+}
+
+// Echoes until both directions are on the ring.
+inline void upgrade(StreamPair& pair) {
+  upgrade_early();
   char c = 'x';
   for (int i = 0; i < 4; ++i) {
     ASSERT_EQ(write_to(pair.connector, &c, 1), 1);

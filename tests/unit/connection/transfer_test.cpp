@@ -66,7 +66,7 @@ TEST(Transfer, ChaosLosesNothing) {
   for (uint32_t seed = 1; seed <= 300; ++seed) {
     SCOPED_TRACE(seed);
     StreamPair pair;
-    behaviour = {};
+    upgrade_early();
     behaviour.writes_before_offer = seed % 5;
     behaviour.chaos = true;
     behaviour.chaos_seed = seed * 7919;
@@ -158,8 +158,7 @@ TEST(Transfer, PeerThatLeftBytesUnreadIsAResetOnce) {
 // A thread that has been in a kernel read since before the channel, and a retreat beside it.
 TEST(OldReader, GetsWhatIsSentAfterARetreatBeforeAnyFence) {
   StreamPair pair;
-  behaviour = {};
-  behaviour.writes_before_offer = 0;
+  exchange_before_offer(pair.connector, pair.acceptor);
   char got[16] = {}, byte;
   long received = 0;
   std::thread reader([&] { received = read_from(pair.acceptor, got, sizeof got); });
