@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <bitset>
 #include <csignal>
 #include <deque>
@@ -62,10 +63,11 @@ Talk::Talk(int connection, Mode how, bool may_be_reset)
 Talk::~Talk() { close(); }
 
 void Talk::close() {
+  if (spare >= 0 && spare != used) CHECK_EQ(::close(spare), 0);
   if (used >= 0 && used != fd) CHECK_EQ(::close(used), 0);
   if (fd >= 0) CHECK_EQ(::close(fd), 0);
   if (set >= 0) CHECK_EQ(::close(set), 0);
-  fd = used = set = -1;
+  fd = used = spare = set = -1;
 }
 
 std::string Talk::wanted(size_t count, uint64_t ahead) const {
@@ -258,6 +260,7 @@ struct Moment {
 void converse(Talk& talk, const Operation& operation, const Moment& moment) {
   int number = 0;
   while (number < moment.after) talk.round(number++);
+  if (operation.act != nullptr) talk.tell(), talk.hear();  // nothing is under way
   talk.calls = moment.acts ? operation.calls : operation.others;
   if (const auto step = moment.acts ? operation.act : operation.face; step != nullptr) step(talk);
   if (operation.ends) return;
@@ -287,10 +290,17 @@ void run_moment(const Operation& operation, const Moment& moment) {
   }
 }
 
+constexpr Mode kModes[] = {Mode::blocking, Mode::poll, Mode::level, Mode::edge, Mode::one_shot};
+
+// All modes from the first moment on; later, two of them at each moment in turn.
 template <class Visit>
-void visit_modes(unsigned modes, Visit visit) {
-  for (const Mode mode : {Mode::blocking, Mode::poll, Mode::level, Mode::edge, Mode::one_shot}) {
-    if ((modes & bit(mode)) != 0) visit(mode);
+void visit_modes(unsigned modes, When when, int moment, Visit visit) {
+  const int count = std::popcount(modes);
+  int index = 0;
+  for (const Mode mode : kModes) {
+    if ((modes & bit(mode)) == 0) continue;
+    const int distance = (index++ + count * moment - 2 * moment % count) % count;
+    if (when == When::first || distance < 2) visit(mode);
   }
 }
 
@@ -315,8 +325,9 @@ void run_cell(const Operation& operation, When when, End actor) {
   constexpr int kAtOnce[] = {0};
   std::span<const int> moments = kAtOnce;
   if (when == When::later) moments = operation.slow ? std::span<const int>(kFewMoments) : std::span<const int>(kMoments);
+  int moment = 0;
   for (const int after : moments) {
-    visit_modes(operation.modes, [&](Mode mode) {
+    visit_modes(operation.modes, when, moment++, [&](Mode mode) {
       about(std::string(operation.name) + ", " + kModeNames[static_cast<int>(mode)] + ", after " +
             std::to_string(after) + " messages");
       run_moment(operation, {mode, after, current_end() == actor, may_be_reset(when)});

@@ -99,7 +99,8 @@ class Talk {
   void part();  // both are done; called once
 
   int fd;
-  int used;  // read and written: fd, or a duplicate
+  int used;        // read and written: fd, or a duplicate
+  int spare = -1;  // a duplicate that is not used at the moment
   Mode mode;
   Mode asked_mode = Mode::blocking;  // the cell's
   const bool lenient;
