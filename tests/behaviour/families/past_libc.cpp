@@ -129,15 +129,17 @@ Calls sending(ssize_t (*send)(int, const char*, size_t)) {
   return calls;
 }
 
+constexpr unsigned kFewModes = bit(Mode::blocking) | bit(Mode::level);
+
 const Operation kBytes[] = {
     {.name = "read", .calls = receiving(read_by_instruction)},
-    {.name = "readv", .calls = receiving(readv_by_instruction)},
-    {.name = "recvfrom", .calls = receiving(recvfrom_by_instruction)},
+    {.name = "readv", .calls = receiving(readv_by_instruction), .modes = kFewModes},
+    {.name = "recvfrom", .calls = receiving(recvfrom_by_instruction), .modes = kFewModes},
     {.name = "recvmsg_without_control_room", .calls = receiving(recvmsg_without_room)},
     {.name = "recvmsg_with_control_room", .calls = receiving(recvmsg_with_room)},
     {.name = "write", .calls = sending(write_by_instruction)},
     {.name = "writev", .calls = sending(writev_by_instruction)},
-    {.name = "sendto", .calls = sending(sendto_by_instruction)},
+    {.name = "sendto", .calls = sending(sendto_by_instruction), .modes = kFewModes},
     {.name = "sendmsg_of_a_descriptor",
      .calls = sending(sendmsg_with_a_pipe),
      .others = receiving(receive_pipes),

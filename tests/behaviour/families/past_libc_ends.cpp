@@ -24,16 +24,14 @@ int connected_by_instruction(int fd, const Address& address) {
 
 constexpr Meeting kAcceptPastLibc{
     .accept = [](int listener) { return static_cast<int>(by_instruction(SYS_accept, listener, nullptr, nullptr)); }};
-constexpr Meeting kAccept4PastLibc{
-    .accept = [](int listener) {
-      return static_cast<int>(by_instruction(SYS_accept4, listener, nullptr, nullptr, SOCK_CLOEXEC));
-    }};
+constexpr Meeting kAccept4PastLibc{.accept = [](int listener) {
+  return static_cast<int>(by_instruction(SYS_accept4, listener, nullptr, nullptr, SOCK_CLOEXEC));
+}};
 constexpr Meeting kConnectPastLibc{.connect = [](const Address& address) {
   return connected_by_instruction(::socket(AF_UNIX, SOCK_STREAM, 0), address);
 }};
-constexpr Meeting kSocketPastLibc{.connect = [](const Address& address) {
-  return connected_by_instruction(socket_by_instruction(), address);
-}};
+constexpr Meeting kSocketPastLibc{
+    .connect = [](const Address& address) { return connected_by_instruction(socket_by_instruction(), address); }};
 
 // A further connection, in the mode of the cell; the first one goes on afterwards.
 void talk_beside(Talk& talk, int fd) {
@@ -68,7 +66,9 @@ void use_duplicate(Talk& talk) { talk.used = duplicate_of(talk.fd); }
 
 void use_duplicate_past_libc(Talk& talk) {
   use_duplicate(talk);
-  talk.calls.receive = [](int fd, char* data, size_t size) { return ssize_t{by_instruction(SYS_read, fd, data, size)}; };
+  talk.calls.receive = [](int fd, char* data, size_t size) {
+    return ssize_t{by_instruction(SYS_read, fd, data, size)};
+  };
   talk.calls.send = [](int fd, const char* data, size_t size) {
     return ssize_t{by_instruction(SYS_write, fd, data, size)};
   };

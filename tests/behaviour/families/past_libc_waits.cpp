@@ -1,4 +1,5 @@
-// Waits past libc: poll, epoll_wait and epoll_ctl by instructions of the program's own. Its data words, and nobody else's.
+// Waits past libc: poll, epoll_wait and epoll_ctl by instructions of the program's own. Its data words, and nobody
+// else's.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>

@@ -56,7 +56,7 @@ struct Calls {
 };
 extern const Calls kThroughLibc;
 
-// How an end waits for input. The epoll modes have O_NONBLOCK set, by libc.
+// How an end waits for input. All but the first have O_NONBLOCK set, by libc.
 enum class Mode { blocking, poll, level, edge, one_shot };
 constexpr unsigned bit(Mode mode) { return 1U << static_cast<unsigned>(mode); }
 constexpr unsigned kAllModes = 31;
@@ -81,6 +81,7 @@ class Talk {
   void take_at_once(uint64_t count);
   uint64_t fill();  // until EAGAIN
   void expect_end();
+  void expect_next(const std::string& data);  // it has been received
   // `result` is that of a call that has just found nothing to do.
   void expect_again(ssize_t result);
   // A call that failed, or found the end: fails unless it is a reset and may be one; else throws Reset.
@@ -128,7 +129,8 @@ int meet(bool accepts, const Meeting& how = {});
 enum class When { first, later };
 
 // What the actor does past libc. `act` and `face` run once, before the message from which on the actor makes `calls`
-// and the other end `others`; `each` before every further message at the actor, `each_facing` at the other, and once behind the last.
+// and the other end `others`; `each` before every further message at the actor, `each_facing` at the other, and once
+// behind the last.
 struct Operation {
   const char* name;
   Calls calls = kThroughLibc;
@@ -177,7 +179,8 @@ template <const auto& kTable>
 bool add_operations(Family family) {
   return [family]<size_t... kIndex>(std::index_sequence<kIndex...>) {
     return (add_operation<kTable, kIndex>(family) && ...);
-  }(std::make_index_sequence<std::size(kTable)>());
+  }
+  (std::make_index_sequence<std::size(kTable)>());
 }
 
 }  // namespace shunt::behaviour
