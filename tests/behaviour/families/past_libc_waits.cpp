@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMaskBytes = 8;  // of a signal mask, for the kernel
 constexpr uint64_t kPiece = 20;
-constexpr int kQuietMs = 5;
+constexpr int kQuietMs = 2;
 
 timespec span_of(int timeout_ms) { return {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1'000'000L}; }
 

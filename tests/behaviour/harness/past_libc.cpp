@@ -266,7 +266,14 @@ struct Moment {
 
 void converse(Talk& talk, const Operation& operation, const Moment& moment) {
   int number = 0;
-  while (number < moment.after) talk.round(number++);
+  const auto rounds = [&](int count) {
+    while (count-- > 0) talk.round(number++);
+  };
+  rounds(moment.after);
+  if (operation.settle != nullptr) {
+    if (moment.acts) operation.settle(talk);
+    if (moment.after == 0) rounds(kMessagesFromTheFirst);
+  }
   if (operation.act != nullptr) talk.tell(), talk.hear();  // nothing is under way
   talk.calls = moment.acts ? operation.calls : operation.others;
   if (const auto step = moment.acts ? operation.act : operation.face; step != nullptr) step(talk);
@@ -275,7 +282,7 @@ void converse(Talk& talk, const Operation& operation, const Moment& moment) {
   const int messages = moment.after > 0 ? kMessagesAfter : kMessagesFromTheFirst;
   for (int i = 0; i < messages; ++i) {
     if (each != nullptr) each(talk, i);
-    talk.round(number++);
+    rounds(1);
   }
   if (!moment.acts && each != nullptr) each(talk, messages);
 }

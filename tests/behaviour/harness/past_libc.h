@@ -128,13 +128,14 @@ int meet(bool accepts, const Meeting& how = {});
 
 enum class When { first, later };
 
-// What the actor does past libc. `act` and `face` run once, before the message from which on the actor makes `calls`
-// and the other end `others`; `each` before every further message at the actor, `each_facing` at the other, and once
-// behind the last.
+// What the actor does past libc. `settle` runs once: at the beginning, or right before `act`. `act` and `face` run
+// once, before the message from which on the actor makes `calls` and the other end `others`; `each` before every
+// further message at the actor, `each_facing` at the other, and once behind the last.
 struct Operation {
   const char* name;
   Calls calls = kThroughLibc;
   Calls others = kThroughLibc;
+  void (*settle)(Talk& talk) = nullptr;
   void (*act)(Talk& talk) = nullptr;
   void (*face)(Talk& talk) = nullptr;
   void (*each)(Talk& talk, int messages) = nullptr;
@@ -142,7 +143,7 @@ struct Operation {
   unsigned modes = kAllModes;
   bool begins_blocking = false;  // the mode is entered by `act`
   bool ends = false;             // no message follows
-  bool slow = false;             // waits for clocks: fewer moments
+  bool slow = false;             // waits for clocks, or moves much: fewer moments
 };
 
 // One cell of the matrix: every mode and, for `later`, every moment.
