@@ -103,7 +103,7 @@ void stop_writing(Talk& talk) {
   shut(talk, SHUT_WR);
   talk.tell();
   talk.take(kPiece);
-  CHECK_ERRNO(::write(talk.used, "", 1), EPIPE);
+  talk.expect_refusal();
   talk.tell();
   talk.expect_end();
 }
@@ -126,7 +126,7 @@ void stop_reading(Talk& talk) {
 
 void see_it_stop_reading(Talk& talk) {
   talk.hear();
-  CHECK_ERRNO(::write(talk.used, "", 1), EPIPE);
+  talk.expect_refusal();
   talk.take(kPiece);
   talk.tell();
 }
@@ -193,7 +193,7 @@ template <bool kAccepts>
 void see_it_close(Talk& talk) {
   try {
     talk.expect_end();
-    CHECK_ERRNO(::write(talk.used, "", 1), EPIPE);
+    talk.expect_refusal();
   } catch (const Reset&) {
   }
   CHECK_EQ(::close(talk.fd), 0);

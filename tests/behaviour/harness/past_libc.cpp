@@ -100,6 +100,13 @@ void Talk::expect_again(ssize_t result) {
   if (result >= 0 || errno != EAGAIN) ended(result);
 }
 
+void Talk::expect_refusal() {
+  const ssize_t n = ::write(used, "", 1);
+  if (n < 0 && errno == ECONNRESET) ended(n);
+  CHECK_EQ(n, -1);
+  CHECK_EQ(errno, EPIPE);
+}
+
 void Talk::wait_with(Mode how) {
   mode = how;
   if (how != Mode::blocking) set_blocking(fd, false);

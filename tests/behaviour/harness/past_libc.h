@@ -84,6 +84,7 @@ class Talk {
   void expect_next(const std::string& data);  // it has been received
   // `result` is that of a call that has just found nothing to do.
   void expect_again(ssize_t result);
+  void expect_refusal();  // a write gives EPIPE
   // A call that failed, or found the end: fails unless it is a reset and may be one; else throws Reset.
   [[noreturn]] void ended(ssize_t result);
 
