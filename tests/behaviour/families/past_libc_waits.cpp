@@ -58,6 +58,21 @@ Calls waiting(int (*wait)(int, epoll_event*, int, int)) {
   return calls;
 }
 
+Calls with_a_set_of_its_own() {
+  Calls calls = kThroughLibc;
+  calls.epoll_create = [](int flags) { return static_cast<int>(by_instruction(SYS_epoll_create1, flags)); };
+  return calls;
+}
+
+Calls with_all_of_epoll() {
+  Calls calls = with_a_set_of_its_own();
+  calls.epoll_ctl = epoll_ctl_by_instruction;
+  calls.epoll_wait = epoll_wait_by_instruction;
+  return calls;
+}
+
+void wait_in_a_new_set(Talk& talk) { talk.wait_with(talk.asked_mode); }
+
 // One call by instruction, and back to libc's.
 void past_libc(Talk& talk, void (*call)(Talk&)) {
   talk.calls.epoll_ctl = epoll_ctl_by_instruction;
@@ -89,7 +104,7 @@ const Operation kWaits[] = {
     {.name = "epoll_pwait2", .calls = waiting(epoll_pwait2_by_instruction), .modes = kEpollModes},
     // Reads that wait until then.
     {.name = "epoll_ctl_add",
-     .act = [](Talk& talk) { past_libc(talk, [](Talk& one) { one.wait_with(one.asked_mode); }); },
+     .act = [](Talk& talk) { past_libc(talk, wait_in_a_new_set); },
      .modes = kEpollModes,
      .begins_blocking = true},
     {.name = "epoll_ctl_mod",
@@ -104,11 +119,15 @@ const Operation kWaits[] = {
            talk.arm(EPOLL_CTL_ADD);
          },
      .modes = kEpollModes},
-    // A set of the program's own, with nothing of it through libc.
+    // A set that libc did not make, and one of which nothing went through libc.
+    {.name = "epoll_create",
+     .calls = with_a_set_of_its_own(),
+     .act = wait_in_a_new_set,
+     .modes = kEpollModes,
+     .begins_blocking = true},
     {.name = "epoll_ctl_and_epoll_wait",
-     .calls = {kThroughLibc.receive, kThroughLibc.send, kThroughLibc.poll, epoll_ctl_by_instruction,
-               epoll_wait_by_instruction},
-     .act = [](Talk& talk) { talk.wait_with(talk.asked_mode); },
+     .calls = with_all_of_epoll(),
+     .act = wait_in_a_new_set,
      .modes = kEpollModes,
      .begins_blocking = true},
 };

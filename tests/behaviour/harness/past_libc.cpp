@@ -53,6 +53,7 @@ constinit const Calls kThroughLibc{
     .receive = [](int fd, char* data, size_t size) { return ::read(fd, data, size); },
     .send = [](int fd, const char* data, size_t size) { return ::write(fd, data, size); },
     .poll = [](pollfd* one, int timeout_ms) { return ::poll(one, 1, timeout_ms); },
+    .epoll_create = ::epoll_create1,
     .epoll_ctl = ::epoll_ctl,
     .epoll_wait = ::epoll_wait,
 };
@@ -111,7 +112,7 @@ void Talk::wait_with(Mode how) {
   mode = how;
   if (how != Mode::blocking) set_blocking(fd, false);
   if (!is_epoll(how)) return;
-  set = ::epoll_create1(EPOLL_CLOEXEC);
+  set = calls.epoll_create(EPOLL_CLOEXEC);
   CHECK(set >= 0);
   arm(EPOLL_CTL_ADD);
 }

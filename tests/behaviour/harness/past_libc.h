@@ -51,6 +51,7 @@ struct Calls {
   ssize_t (*receive)(int fd, char* data, size_t size);
   ssize_t (*send)(int fd, const char* data, size_t size);
   int (*poll)(pollfd* one, int timeout_ms);
+  int (*epoll_create)(int flags);
   int (*epoll_ctl)(int set, int operation, int fd, epoll_event* event);
   int (*epoll_wait)(int set, epoll_event* events, int most, int timeout_ms);
 };
