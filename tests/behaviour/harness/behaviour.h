@@ -36,6 +36,7 @@ struct Behaviour {
   bool connects_itself = false;  // both parts get -1, and use the functions of role.h
   bool warms_up = true;          // false: a registration, a fork or a name is to be there before the upgrade
   bool leaves_ring = false;      // demotes, or stays on the kernel, by design
+  bool was_upgraded = false;     // with leaves_ring: it was on the ring before, which is asked in `both`
   unsigned limit = 0;            // ways in which what it expects is a documented limit (docs/limits.md): kBy...
   End killed = End::neither;     // ends by SIGKILL, so it leaves no report
   const char* family = nullptr;  // filled in by Family
