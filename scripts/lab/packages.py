@@ -69,6 +69,8 @@ NEEDS = {
         ("openjdk-17-jdk-headless", _command("java", "javac")),
         ("memcached", _program("memcached")),
         ("nodejs", _command("node")),
+        ("postgresql-15", _file("/usr/lib/postgresql/*/bin/postgres")),
+        ("redis-tools", _command("redis-check-rdb", "redis-cli", "redis-benchmark")),
         ("socat", _command("socat")),
         ("libjemalloc2", _file(JEMALLOC)),
         ("libtcmalloc-minimal4", _file(TCMALLOC)),

@@ -58,6 +58,18 @@ class Evictions(Accepting):
         return [*self.words, "check", self.socket, lanes, rounds]
 
 
+class Runtime(Accepting):
+    """A server program of ours in a runtime that was fetched. `words`: what comes before the socket, `after` behind it."""
+    name = "runtime"
+
+    def __init__(self, session, how, *words, after=()):
+        super().__init__(session, how)
+        self.words, self.after = words, after
+
+    def command(self):
+        return [*self.words, self.socket, *self.after]
+
+
 def preloading(library, first):
     """Words in front of a command: `library` is preloaded too, before or after what is preloaded already."""
     joined = "$0${LD_PRELOAD:+:$LD_PRELOAD}" if first else "${LD_PRELOAD:+$LD_PRELOAD:}$0"

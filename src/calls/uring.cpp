@@ -8,6 +8,7 @@
 
 #include "calls/policy.h"
 #include "calls/sending.h"
+#include "calls/uring_watched.h"
 #include "readiness/epoll_set.h"
 
 namespace shunt::calls {
@@ -34,14 +35,9 @@ namespace {
 // Younger than the oldest <linux/io_uring.h> that we build with.
 constexpr unsigned kWaitId = 50, kFutexWait = 51, kFutexWake = 52, kFutexWaitV = 53;
 constexpr unsigned kThroughRegisteredRing = 1u << 31;  // IORING_REGISTER_USE_REGISTERED_RING
+constexpr unsigned kResizeRings = 33;
 
 std::atomic<bool> everything_is_plain{false};
-
-bool is_on_kernel(const Connection& c) {
-  if (!has_channel(c)) return c.side->plain.load(std::memory_order_relaxed) != Reason::none;
-  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
-         c.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
-}
 
 void leave_for_ring(Connection& connection, int fd) {
   if (!is_on_kernel(connection)) retreat(connection, fd, Reason::io_uring);
@@ -62,7 +58,17 @@ void before_ring_closes(int fd) {
 
 const int* as_descriptors(uint64_t address) { return reinterpret_cast<const int*>(address); }
 
-void look_at(const io_uring_sqe& entry) {
+}  // namespace
+
+bool everything_is_on_kernel() { return everything_is_plain.load(std::memory_order_acquire); }
+
+bool is_on_kernel(const Connection& c) {
+  if (!has_channel(c)) return c.side->plain.load(std::memory_order_relaxed) != Reason::none;
+  return c.side->in_flow.load(std::memory_order_relaxed) == Flow::kernel_again &&
+         c.side->out_flow.load(std::memory_order_relaxed) == Flow::kernel_again;
+}
+
+void before_entry(const io_uring_sqe& entry) {
   switch (entry.opcode) {
     case IORING_OP_NOP:  // these keep something else in `fd`, or nothing
     case IORING_OP_POLL_REMOVE:
@@ -101,8 +107,6 @@ void look_at(const io_uring_sqe& entry) {
   if (!(entry.flags & IOSQE_FIXED_FILE)) give_to_ring(entry.fd);
 }
 
-}  // namespace
-
 void after_unwatched_ring() {
   if (everything_is_plain.load(std::memory_order_acquire)) return;
   refuse_from_now_on(Reason::io_uring);
@@ -113,6 +117,7 @@ void after_unwatched_ring() {
 
 void after_ring_made(const Ring* ring) {
   forget_stale(ring->fd);
+  forget_ring(ring->fd);
   // The kernel's own thread takes the entries of such a ring, without a call.
   if (ring->flags & IORING_SETUP_SQPOLL) after_unwatched_ring();
 }
@@ -126,7 +131,7 @@ void before_submission(const Ring* ring) {
   const uint32_t count = min_of(ring->prepared - taken, *ring->entries);
   const size_t entry_bytes = sizeof(io_uring_sqe) << ((ring->flags & IORING_SETUP_SQE128) ? 1 : 0);
   for (uint32_t at = ring->prepared - count; at != ring->prepared; ++at)
-    look_at(*reinterpret_cast<const io_uring_sqe*>(ring->submissions + (at & *ring->mask) * entry_bytes));
+    before_entry(*reinterpret_cast<const io_uring_sqe*>(ring->submissions + (at & *ring->mask) * entry_bytes));
 }
 
 void before_ring_files(const int* files, unsigned count) {
@@ -134,7 +139,12 @@ void before_ring_files(const int* files, unsigned count) {
   for (unsigned i = 0; i < count; ++i) give_to_ring(files[i]);
 }
 
-void before_ring_register(unsigned operation, const void* argument, unsigned count) {
+void before_ring_register(int ring, unsigned operation, const void* argument, unsigned count) {
+  if ((operation & ~kThroughRegisteredRing) == kResizeRings) {
+    // Its memory will be elsewhere.
+    if (operation & kThroughRegisteredRing) return after_unwatched_ring();
+    return forget_ring(ring);
+  }
   if (unreadable(argument, 1)) return;
   switch (operation & ~kThroughRegisteredRing) {
     case IORING_REGISTER_FILES:

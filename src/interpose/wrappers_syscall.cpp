@@ -15,6 +15,7 @@
 #include "calls/sending.h"
 #include "calls/socket_options.h"
 #include "calls/uring.h"
+#include "calls/uring_watched.h"
 #include "calls/waiting.h"
 #include "interpose/children.h"
 #include "interpose/export.h"
@@ -81,18 +82,29 @@ long by_hand(long number, const long (&words)[6]) {
     case SYS_io_submit:
       calls::before_kernel_aio(words[1], convert<iocb* const*>(words[2]));
       return calls::kPassOn;
+    case SYS_close:
+      calls::forget_ring(fd);
+      return calls::is_ours(fd) ? calls::close(fd) : calls::kPassOn;
+    case SYS_mmap: {
+      const long memory = next.syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+      if (memory == -1) return -errno;
+      calls::after_mapping(static_cast<int>(words[4]), convert<void*>(memory), static_cast<size_t>(words[1]), static_cast<int>(words[2]),
+                           words[5]);
+      return memory;
+    }
     case SYS_io_uring_setup: {
       const long ring = next.syscall(number, words[0], words[1], 0, 0, 0, 0);
       if (calls::made(static_cast<int>(ring)) < 0) return -errno;
-      calls::after_unwatched_ring();
+      calls::after_ring_setup(static_cast<int>(ring), convert<const io_uring_params*>(words[1]));
       return ring;
     }
-    case SYS_io_uring_enter:
-      // Submits, to a ring that liburing made or one from before exec.
-      if (words[1] != 0) calls::after_unwatched_ring();
-      return calls::kPassOn;
+    case SYS_io_uring_enter: {
+      const calls::Submission submission(fd, static_cast<uint32_t>(words[1]), static_cast<uint32_t>(words[3]));
+      const long result = next.syscall(number, words[0], words[1], words[2], words[3], words[4], words[5]);
+      return result < 0 ? -errno : result;
+    }
     case SYS_io_uring_register:
-      calls::before_ring_register(static_cast<unsigned>(words[1]), convert<const void*>(words[2]),
+      calls::before_ring_register(fd, static_cast<unsigned>(words[1]), convert<const void*>(words[2]),
                                   static_cast<unsigned>(words[3]));
       return calls::kPassOn;
     case SYS_fork:

@@ -8,7 +8,9 @@
 #include <cstring>
 
 #include "calls/uring.h"
+#include "calls/uring_watched.h"
 #include "interpose/export.h"
+#include "sys/raw.h"
 
 using shunt::calls::Ring;
 struct io_uring_params;
@@ -165,4 +167,18 @@ SHUNT_URING(io_uring_register_files_update_tag,
             (Ring * ring, unsigned first, const int* files, const uint64_t* tags, unsigned count),
             (ring, first, files, tags, count), calls::before_ring_files(files, count));
 SHUNT_URING(io_uring_register, (unsigned fd, unsigned operation, const void* argument, unsigned count),
-            (fd, operation, argument, count), calls::before_ring_register(operation, argument, count));
+            (fd, operation, argument, count), calls::before_ring_register(static_cast<int>(fd), operation, argument, count));
+
+// ---- memory
+
+// A malloc may come here while it starts, also from within dlsym: so nothing is resolved for it, and nothing of ours begins.
+SHUNT_WRAPPER(long, mmap, (void* place, size_t bytes, int protection, int flags, int fd, off_t offset)) {
+  using shunt::interpose::State;
+  const State now = shunt::interpose::state.load(std::memory_order_acquire);
+  if (now == State::waiting || now == State::starting)
+    return shunt::interpose::give<long>(shunt::sys::raw(SYS_mmap, place, bytes, protection, flags, fd, offset));
+  const long memory = shunt::interpose::next.mmap(place, bytes, protection, flags, fd, offset);
+  if (fd >= 0 && memory != -1) calls::after_mapping(fd, reinterpret_cast<void*>(memory), bytes, protection, offset);
+  return memory;
+}
+SHUNT_SECOND_NAME(mmap64, mmap);

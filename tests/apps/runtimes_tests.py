@@ -1,11 +1,13 @@
-"""Runtimes in which connections lead unusual lives: Java, Node's cluster, Python's processes, socat; and other preloaded libraries."""
+"""Runtimes in which connections lead unusual lives: Java, Node's cluster, Python's processes, socat, libuv's ring; and other preloaded libraries."""
 from pathlib import Path
 
 import ways
-from harness import app_test, expect_success
-from lab import packages, paths
+from harness import Skip, app_test, expect_success
+from lab import fetched, packages, paths
 from lab.event_loops import Echo, Memcached
-from lab.runtimes import Evictions, NodeCluster, Processes, preloading
+from lab.postgres import Postgres
+from lab.redis import Redis
+from lab.runtimes import Evictions, NodeCluster, Processes, Runtime, preloading
 
 
 def _client(program, *words):
@@ -88,6 +90,107 @@ def node_cluster_round_robin(session, way):
         assert sum(server.connections()) == 20 and 0 not in server.connections(), server.log_tail()
         if way.accelerated:
             assert server.report().plain.get("passed-descriptor") == 20, str(server.report())
+
+
+# ---- libuv since 1.51 batches its epoll_ctl calls through an io_uring
+
+def _node(session, version):
+    try:
+        return fetched.node(session, version)
+    except fetched.CannotHave as reason:
+        raise Skip(str(reason)) from None
+
+
+def _uvloop(session):
+    try:
+        return fetched.python(session, "uvloop", "asyncpg", "redis")
+    except fetched.CannotHave as reason:
+        raise Skip(str(reason)) from None
+
+
+def _expect_answers(result):
+    expect_success(result)
+    assert result.text.endswith(" answers right\n"), str(result)
+
+
+def _expect_watched(way, server):
+    ways.check_server(way, server)
+    for report in (server.report(), server.client_report()):
+        assert not report.plain.get("io-uring"), f"libuv's ring kept connections on the kernel: {report}"
+
+
+def _expect_node(session, way, version, before=()):
+    """An echo server, with a client of another kind and one of its own."""
+    node = _node(session, version)
+    with Runtime(session, way.server, *before, node, paths.CLIENTS / "echo_server.js") as server:
+        expect_success(server.client(_client("echo_check", "epoll", server.socket), way.client))
+        _expect_answers(server.client([*before, node, paths.CLIENTS / "echo_check.js", server.socket], way.client))
+        _expect_watched(way, server)
+
+
+def _expect_node_http(session, way, version):
+    node = _node(session, version)
+    with Runtime(session, way.server, node, paths.CLIENTS / "http_server.js") as server:
+        _expect_answers(server.client([node, paths.CLIENTS / "http_check.js", server.socket], way.client))
+        _expect_watched(way, server)
+
+
+@app_test(*ways.ALL)
+def node_22(session, way):
+    _expect_node(session, way, 22)
+
+
+@app_test(*ways.ALL)
+def node_24(session, way):
+    _expect_node(session, way, 24)
+
+
+@app_test(*ways.ALL)
+def node_22_http(session, way):
+    _expect_node_http(session, way, 22)
+
+
+@app_test(*ways.ALL)
+def node_24_http(session, way):
+    _expect_node_http(session, way, 24)
+
+
+@app_test(*ways.FEW)
+def node_24_without_ring(session, way):
+    _expect_node(session, way, 24, ["env", "UV_USE_IO_URING=0"])
+
+
+@app_test(*ways.ALL)
+def uvloop_echo(session, way):
+    python = _uvloop(session)
+    with Runtime(session, way.server, python, paths.CLIENTS / "uvloop_server.py") as server:
+        expect_success(server.client(_client("echo_check", "epoll", server.socket), way.client))
+        _expect_answers(server.client([python, paths.CLIENTS / "uvloop_check.py", "echo", server.socket], way.client))
+        _expect_watched(way, server)
+
+
+@app_test(*ways.ALL)
+def uvloop_protocol(session, way):
+    python = _uvloop(session)
+    with Runtime(session, way.server, python, paths.CLIENTS / "uvloop_server.py", after=["protocol"]) as server:
+        expect_success(server.client(_client("echo_check", "asyncio", server.socket), way.client))
+        _expect_watched(way, server)
+
+
+@app_test(*ways.ALL)
+def uvloop_asyncpg(session, way):
+    python = _uvloop(session)
+    with Postgres(session, way.server) as server:
+        _expect_answers(server.client([python, paths.CLIENTS / "uvloop_check.py", "postgres", server.dir], way.client))
+        _expect_watched(way, server)
+
+
+@app_test(*ways.ALL)
+def uvloop_redis(session, way):
+    python = _uvloop(session)
+    with Redis(session, way.server) as server:
+        _expect_answers(server.client([python, paths.CLIENTS / "uvloop_check.py", "redis", server.socket, "--count", "1000"], way.client))
+        _expect_watched(way, server)
 
 
 def _preloaded(pid):
