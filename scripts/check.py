@@ -143,7 +143,8 @@ def _groups(names):
     """What the steps need installed. The applications of HyPer come from Python's own index, and are optional."""
     groups = ["build"]
     groups += ["clang"] if "clang" in names else []
-    groups += ["redis", "loops", "runtimes", "postgres", "mariadb", "daemons", "reloads", "traced"] if "apps" in names else []
+    groups += ["redis", "loops", "runtimes", "postgres", "mariadb", "daemons", "reloads", "traced", "dbus", "selftests", "past_libc",
+               "sandbox"] if "apps" in names else []
     return groups
 
 

@@ -1,67 +1,123 @@
-"""Runtimes that Debian does not have in the versions that we want: Node from npm, Python packages from pip. Kept below the build directory."""
+"""Programs that no package of Debian's release brings: fetched and built below the build directory, by the first test that needs one.
+
+Rust programs of our own (clients/rust) and their crates by cargo, Bun and Deno by npm, a test of the kernel's own from Debian's package of its source.
+Where one cannot be had, its tests are skipped, visibly.
+"""
 import functools
+import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
-from . import packages, paths
+from . import paths
+
+RUST_TARGET = paths.BUILD / "rust"
+NPM = paths.BUILD / "npm"
+KERNEL_SOURCE = paths.BUILD / "kernel-selftests"
+SELFTESTS = "tools/testing/selftests"
 
 
 class CannotHave(Exception):
-    """It could not be installed; the text says why."""
+    """The text says what is missing, and why."""
 
 
-def node(session, version):
-    """The program of that major version."""
-    home = _kept(f"node-{version}", _install_node, version)
-    return _reachable(session, home) / "node_modules" / "node" / "bin" / "node"
-
-
-def python(session, *names):
-    """A Python that has the packages of these names."""
-    home = _kept("-".join(("python", *names)), _install_python, *names)
-    return _reachable(session, home) / "bin" / "python3"
-
-
-@functools.cache
-def _kept(name, install, *words):
-    """Its directory; installed once, tried once a run."""
-    home = paths.BUILD / name
-    if not (home / "complete").exists():
-        trouble = install(home, *words)
-        if trouble:
-            raise CannotHave(f"{name}: {trouble}")
-        (home / "complete").touch()
-    return home
-
-
-def _install_node(home, version):
-    if not shutil.which("npm"):
-        return "there is no npm"
-    home.mkdir(parents=True, exist_ok=True)
-    return _run(["npm", "install", "--prefix", home, "--no-audit", "--no-fund", f"node@{version}"]) or \
-        _run([home / "node_modules" / "node" / "bin" / "node", "--version"])
-
-
-def _install_python(home, *names):
-    program = home / "bin" / "python3"
-    return _run([packages.PYTHON, "-m", "venv", "--clear", home]) or _run([program, "-m", "pip", "install", "--quiet", *names]) or \
-        _run([program, "-c", "; ".join(f"import {name}" for name in names)])
-
-
-def _run(command):
-    """What went wrong, in a line."""
+def _run(command, timeout, what, **options):
+    """Its output, or CannotHave with the last of what it said."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+        done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", timeout=timeout, **options)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        return str(problem)
-    return (done.stdout.strip().splitlines()[-1:] or [f"status {done.returncode}"])[0] if done.returncode else ""
+        raise CannotHave(f"{what} cannot be had: {problem}") from None
+    if done.returncode != 0:
+        raise CannotHave(f"{what} cannot be had: " + "\n".join(done.stdout.strip().splitlines()[-3:]))
+    return done.stdout
 
 
-def _reachable(session, home):
-    """A copy where the servers' account cannot reach it: a clone in /root."""
-    if not session.account or all(parent.stat().st_mode & 0o001 for parent in (home, *home.parents)):
-        return home
-    copy = session.dir / home.name
-    if not copy.exists():
-        shutil.copytree(home, copy, symlinks=True)
-    return copy
+def _once(function):
+    """Asked once; what went wrong is told again each time."""
+    @functools.cache
+    def tried(*words):
+        try:
+            return function(*words), ""
+        except CannotHave as problem:
+            return None, str(problem)
+
+    def told(*words):
+        result, trouble = tried(*words)
+        if trouble:
+            raise CannotHave(trouble)
+        return result
+    return told
+
+
+@_once
+def _cargo_built():
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
+    if not cargo:
+        raise CannotHave("there is no cargo")
+    paths.BUILD.mkdir(exist_ok=True)
+    _run(["nice", cargo, "build", "--release", "--locked", "--jobs", "2"], 1200, "the Rust programs", cwd=paths.CLIENTS / "rust",
+         env=dict(os.environ, CARGO_TARGET_DIR=str(RUST_TARGET), PATH=f"{Path(cargo).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"))
+    return RUST_TARGET / "release"
+
+
+def rust(name):
+    """The file of a program of clients/rust."""
+    return _cargo_built() / name
+
+
+# npm's name -> where the program itself is, without the script that some versions put before it
+NODE_PROGRAMS = {"bun": ("bun/bin/bun.exe", "@oven/bun-linux-*/bin/bun"), "deno": ("@deno/linux-*-glibc/deno", "deno/deno")}
+
+
+@_once
+def node_program(name):
+    """The file of a program that npm brings."""
+    def there():
+        for pattern in NODE_PROGRAMS[name]:
+            for program in (NPM / "node_modules").glob(pattern):
+                if os.access(program, os.X_OK) and program.stat().st_size > 1 << 20:
+                    return program
+        return None
+    if not there():
+        if not shutil.which("npm"):
+            raise CannotHave("there is no npm")
+        NPM.mkdir(parents=True, exist_ok=True)
+        _run(["npm", "install", "--no-audit", "--no-fund", "--no-progress", "--prefix", NPM, name], 600, f"npm's package {name}")
+    program = there()
+    if not program:
+        raise CannotHave(f"npm's package {name} was installed, but brings no program")
+    _run([program, "--version"], 60, name)
+    return program
+
+
+@_once
+def kernel_selftest(name):
+    """The file of a program of the kernel's own tests, such as net/af_unix/scm_pidfd, compiled."""
+    source = KERNEL_SOURCE / SELFTESTS / f"{name}.c"
+    if not source.exists():
+        _extract_selftests(source)
+    program = KERNEL_SOURCE / source.stem
+    if not program.exists():
+        # Two options that the headers of Debian's libc do not have yet.
+        _run(["gcc", "-O1", "-w", "-D_GNU_SOURCE=", "-DSO_PASSPIDFD=76", "-DSO_PEERPIDFD=77", "-o", program, source], 120, f"the kernel's test {name}")
+    return program
+
+
+def _extract_selftests(wanted):
+    """The package is 150 MB of which we keep a few files. Which version of it has the test: the newest."""
+    names = _run(["apt-cache", "pkgnames", "linux-source-"], 60, "the kernel's source").split()
+    versions = sorted((tuple(map(int, name.split("-")[2].split("."))), name) for name in names if name.replace("linux-source-", "").replace(".", "").isdigit())
+    if not versions:
+        raise CannotHave("the kernel's source cannot be had: apt knows no package linux-source-*")
+    package = versions[-1][1]
+    KERNEL_SOURCE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KERNEL_SOURCE) as directory:
+        _run(["apt-get", "-q", "download", package], 600, package, cwd=directory)
+        archive = next(Path(directory).glob("*.deb"))
+        _run(["sh", "-c", f"dpkg-deb --fsys-tarfile {archive.name} | tar xO --wildcards './usr/src/{package}.tar.xz' | nice xz -dc -T2 | "
+              f"nice tar x --strip-components=1 --wildcards '*/{SELFTESTS}/net/af_unix/*' '*/{SELFTESTS}/*.h'"], 600, package, cwd=directory)
+        (Path(directory) / "tools").rename(KERNEL_SOURCE / "tools")
+    if not wanted.exists():
+        raise CannotHave(f"{package} has no {wanted.name}")

@@ -31,6 +31,7 @@ def _file(pattern):
 # Debian's own: the servers' account may not reach another one, and it has the modules of Debian's packages.
 PYTHON = "/usr/bin/python3"
 JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+DBUS_TESTS = "/usr/lib/dbus-1.0/installed-tests/dbus"
 TCMALLOC = "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4"
 
 # group -> (package, is it there?)
@@ -90,11 +91,25 @@ NEEDS = {
         ("strace", _command("strace")),
         ("gdb-minimal", _command("gdb")),
     ],
+    "dbus": [("dbus-tests", _file(f"{DBUS_TESTS}/test-dbus-daemon")), ("dbus-daemon", _command("dbus-daemon"))],
+    "selftests": [("g++", _command("gcc"))],  # the package of the kernel's source is only unpacked: fetched.py
+    "past_libc": [
+        ("nodejs", _command("node")),
+        ("dbus-daemon", _command("dbus-daemon")),
+        ("libwayland-dev", _file("/usr/include/wayland-server.h")),
+        ("xvfb", _command("Xvfb")),
+    ],
+    "sandbox": [
+        ("g++", _command("gcc")),
+        ("libseccomp2", _file("/usr/lib/*/libseccomp.so.2")),
+        ("libevent-dev", _file("/usr/include/event2/event.h")),  # brings the library that tor uses
+        ("tor", lambda: tor() is not None),
+    ],
     "hyper": [("python3-venv", _file("/usr/lib/python3*/ensurepip/__init__.py"))],
 }
 
-# Taken from its package without installing it: this one would start a service at the next boot.
-ONLY_UNPACKED = {"openssh-server"}
+# Taken from their packages without installing them: these would start a service at the next boot.
+ONLY_UNPACKED = {"openssh-server", "tor"}
 
 
 class CannotInstall(Exception):
@@ -202,4 +217,10 @@ def php_fpm():
 def sshd():
     """The program of openssh-server, installed or unpacked."""
     found = [path for path in ("/usr/sbin/sshd", paths.SSHD) if os.access(path, os.X_OK)]
+    return Path(found[0]) if found else None
+
+
+def tor():
+    """The program of tor, installed or unpacked."""
+    found = [path for path in ("/usr/bin/tor", paths.UNPACKED / "usr" / "bin" / "tor") if os.access(path, os.X_OK)]
     return Path(found[0]) if found else None

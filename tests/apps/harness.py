@@ -34,10 +34,10 @@ def chosen(patterns):
             if not patterns or any(fnmatch.fnmatchcase(test.name, f"*{pattern}*") for pattern in patterns)]
 
 
-def run(tests, session):
-    """Returns (passed, failed, skipped)."""
+def run(tests, session, times=1):
+    """Each test, `times` times. Returns (passed, failed, skipped)."""
     counts = {"ok": 0, "FAILED": 0, "skipped": 0}
-    for test in tests:
+    for test in (test for test in tests for _ in range(times)):
         started = time.monotonic()
         verdict, detail = "ok", ""
         try:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import ways
 from harness import Skip, app_test, expect_success
-from lab import fetched, packages, paths
+from lab import packages, paths, versions
 from lab.event_loops import Echo, Memcached
 from lab.postgres import Postgres
 from lab.redis import Redis
@@ -96,15 +96,15 @@ def node_cluster_round_robin(session, way):
 
 def _node(session, version):
     try:
-        return fetched.node(session, version)
-    except fetched.CannotHave as reason:
+        return versions.node(session, version)
+    except versions.CannotHave as reason:
         raise Skip(str(reason)) from None
 
 
 def _uvloop(session):
     try:
-        return fetched.python(session, "uvloop", "asyncpg", "redis")
-    except fetched.CannotHave as reason:
+        return versions.python(session, "uvloop", "asyncpg", "redis")
+    except versions.CannotHave as reason:
         raise Skip(str(reason)) from None
 
 

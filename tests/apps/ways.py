@@ -1,4 +1,5 @@
 """The ways in which a server and its client can meet, and what their reports must say afterwards."""
+import os
 from dataclasses import dataclass
 
 from lab.preload import AUTO, EAGER, KERNEL, Preload, chaos
@@ -31,6 +32,8 @@ FEW = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, CHAOS)
 KILLS = (NEITHER, BOTH, CHAOS)
 USUAL = (NEITHER, ONLY_SERVER, ONLY_CLIENT, BOTH, CHAOS)
 CHAOTIC = (CHAOS, CHAOS_SERVER, CHAOS_CLIENT, *SEEDS)
+# More seeds for the suites that take them: as for the behaviours.
+ASKED = tuple(Way(f"chaos {seed}, {seed + 100}", chaos(seed), chaos(seed + 100)) for seed in map(int, os.environ.get("SHUNT_CHAOS_SEEDS", "").split()))
 
 
 def check_reports(way, server, client):
@@ -48,6 +51,14 @@ def check_reports(way, server, client):
         else:
             assert report.upgraded == 0, f"the {end} upgraded without an aware peer: {report}"
             assert report.ring_bytes == 0, f"the {end} used a ring without an aware peer: {report}"
+
+
+def check_behaved(way, server, client):
+    """For programs that may, but need not, be accelerated: who is aware reported, and without an aware peer nobody used a ring."""
+    for end, how, report in (("server", way.server, server), ("client", way.client, client)):
+        assert bool(report.lines) == (how is not KERNEL), f"the {end} {'reported' if report.lines else 'did not report'}: {report}"
+        if not way.accelerated:
+            assert (report.upgraded, report.ring_bytes) == (0, 0), f"the {end} used a ring without an aware peer: {report}"
 
 
 def check_server(way, server):
