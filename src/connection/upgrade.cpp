@@ -60,7 +60,7 @@ bool close_door(Connection& c) {
 bool wants_credentials(int fd) {
   int on = 0;
   socklen_t length = sizeof on;
-  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PASSCRED, &on, &length) == 0 && on != 0;
+  return sys::raw(SYS_getsockopt, fd, SOL_SOCKET, SO_PASSCRED, &on, &length) != 0 || on != 0;  // who may not ask does not offer
 }
 
 // Of the write that carries the offer.
