@@ -51,7 +51,7 @@ void discard_descriptors(msghdr& message) {
 
 long read_kernel(Connection& c, int fd, const ReceiveRequest& request, size_t limit, int flags, Sleep sleep) {
   // unix_stream_read_generic: sock_error() clears the error as it tells it, also behind bytes that another call got.
-  if (int queued = 0; request.satisfied && sys::raw(SYS_ioctl, fd, FIONREAD, &queued) == 0 && queued == 0) return -EAGAIN;
+  if (int queued = 0; request.satisfied && sys::ioctl(fd, FIONREAD, &queued) == 0 && queued == 0) return -EAGAIN;
   msghdr message{};
   iovec parts[kParts];
   alignas(cmsghdr) uint8_t room[kOfferRoom];
@@ -78,7 +78,15 @@ long read_kernel(Connection& c, int fd, const ReceiveRequest& request, size_t li
     if (!plain) return sys::blocking_recvmsg(fd, &message, flags);
     return sys::blocking_recv(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags);
   };
-  const long got = receive();
+  long got = receive();
+  if (own_room && sys::refused(got)) {
+    // The program asked for less than a recvmsg with control data: it gets that, and no offer.
+    Reason none = Reason::none;
+    c.side->plain.compare_exchange_strong(none, Reason::offer_failed, std::memory_order_relaxed);
+    message.msg_control = program ? program->msg_control : nullptr;
+    message.msg_controllen = program ? program->msg_controllen : 0;
+    got = receive();
+  }
   if (got < 0) return got;
   if (expects_offer && message.msg_controllen > 0) take_offer(c, message);
   if (own_room) {
