@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 
 #include "sys/raw.h"
@@ -28,7 +29,15 @@ struct Beginning {
 static_assert(sizeof(Beginning) == offsetof(ChannelHeader, bits) + 16);
 
 bool read_beginning(int memfd, Beginning& seen) {
-  return sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0) == sizeof seen;
+  const long got = sys::raw(SYS_pread64, memfd, &seen, sizeof seen, 0);
+  if (!sys::refused(got)) return got == sizeof seen;
+  const iovec part{&seen, sizeof seen};
+  return sys::raw(SYS_preadv, memfd, &part, 1, 0, 0) == sizeof seen;
+}
+
+bool has_size_of_channel(int memfd) {
+  struct stat status {};
+  return sys::raw(SYS_fstat, memfd, &status) == 0 && status.st_size == static_cast<off_t>(kChannelBytes);
 }
 
 uint8_t* map_part(uint8_t* place, size_t bytes, int protection, int flags, int memfd, size_t offset) {
@@ -93,18 +102,19 @@ long create_channel(const Bits& bits, Mapping& channel, int& memfd) {
 }
 
 bool is_offer(int memfd, const Bits& bits) {
+  // The bits alone tell it from the program's own descriptors. Seals are asked for first because a read of anything else might wait, or move something.
+  const long seals = sys::raw(SYS_fcntl, memfd, F_GET_SEALS);
   Beginning seen;
-  return sys::raw(SYS_fcntl, memfd, F_GET_SEALS) >= 0 && read_beginning(memfd, seen) && seen.magic == kChannelMagic &&
+  return (seals >= 0 || (sys::refused(seals) && has_size_of_channel(memfd))) && read_beginning(memfd, seen) && seen.magic == kChannelMagic &&
          memcmp(seen.bits, bits.bytes, sizeof seen.bits) == 0;
 }
 
 long map_channel(int memfd, const Bits& bits, Mapping& channel) {
   const long seals = sys::raw(SYS_fcntl, memfd, F_GET_SEALS);
-  struct stat status {};
   struct statfs system {};
   Beginning seen;
   if (seals < 0 || (seals & kSeals) != kSeals || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) return -EPROTO;
-  if (sys::raw(SYS_fstat, memfd, &status) < 0 || status.st_size != static_cast<off_t>(kChannelBytes)) return -EPROTO;
+  if (!has_size_of_channel(memfd)) return -EPROTO;
   if (sys::raw(SYS_fstatfs, memfd, &system) < 0 || system.f_type != TMPFS_MAGIC) return -EPROTO;
   if (!read_beginning(memfd, seen) || memcmp(seen.bits, bits.bytes, sizeof seen.bits) != 0) return -EPROTO;
   if (seen.version != kChannelVersion || seen.bytes != kChannelBytes) return -EPROTO;

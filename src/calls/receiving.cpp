@@ -50,7 +50,7 @@ long read_vector(int fd, const iovec* parts, int count, int flags, Make make) {
 
 uint64_t monotonic_ns() {
   timespec now{};
-  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  sys::monotonic_time(&now);
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 

@@ -71,7 +71,7 @@ class Milliseconds {
 
 int64_t monotonic_ns() {
   timespec now{};
-  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  sys::monotonic_time(&now);
   return now.tv_sec * 1000000000 + now.tv_nsec;
 }
 

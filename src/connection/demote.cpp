@@ -1,7 +1,6 @@
 // Leaving the ring for good: politely (at each end's next operation) or at once (retreat).
 // Called under no lock of the connection. Sleeps only in retreat, in bounded slices.
 #include <cerrno>
-#include <linux/membarrier.h>
 #include <sys/ioctl.h>
 
 #include "connection/flow.h"
@@ -45,7 +44,7 @@ void freeze_incoming(Connection& c) {
     }
   }
   // SYNC: with the compiler barrier in Writing: a writer that did not see the question has announced itself.
-  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  sys::barrier_everywhere();
   await_step([&] { return c.in->writing.load(memory_order_acquire) == 0; });
 }
 
@@ -128,7 +127,7 @@ bool leave_incoming(Connection& c, int fd, Unread& unread) {
 void await_sleepers(Connection& c, int fd) {
   await_step([&] {
     int queued = 0;
-    sys::raw(SYS_ioctl, open_fd(c, fd), FIONREAD, &queued);
+    sys::ioctl(open_fd(c, fd), FIONREAD, &queued);
     return c.side->data_sleepers.load() == 0 || queued == 0 || c.in->tail.load(memory_order_relaxed) == c.side->head.load(memory_order_relaxed);
   });
 }
@@ -221,7 +220,7 @@ class Delivering {
 // Nothing more comes from the peer: what it put back lies in the kernel, or was read there.
 Unread counted_in_kernel(const Side& side, int fd, Unread unread) {
   int queued = 0;
-  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  sys::ioctl(fd, FIONREAD, &queued);
   const uint64_t in_kernel = static_cast<uint64_t>(queued), came = in_kernel + side.left_read;
   if (came > unread.kernel_first) unread.begin = min_of(unread.begin + came - unread.kernel_first, unread.end);
   unread.kernel_first = in_kernel;
@@ -282,7 +281,7 @@ void settle_end(Connection& c, int fd) {
 
 uint64_t put_back_by_dead(int fd, uint64_t first, uint64_t read, uint64_t most) {
   int queued = 0;
-  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  sys::ioctl(fd, FIONREAD, &queued);
   const uint64_t came = static_cast<uint64_t>(queued) + read;
   return min_of(came > first ? came - first : 0, most);
 }
@@ -290,7 +289,7 @@ uint64_t put_back_by_dead(int fd, uint64_t first, uint64_t read, uint64_t most) 
 bool take_over(Connection& c, int fd, uint64_t begin, uint64_t& end, uint64_t& put_back) {
   c.in->ask.store(Ask::taken_over, memory_order_release);
   // SYNC: with the compiler barrier in Writing: a peer that did not see it has announced itself.
-  sys::raw(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+  sys::barrier_everywhere();
   const bool over = c.in->writing.load(memory_order_acquire) == 0;
   // A write that was under way when the ring was frozen, and took longer than anybody waited.
   if (over && refresh_tail(c, fd, false)) end = c.side->tail_seen.load(memory_order_relaxed);

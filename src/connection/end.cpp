@@ -162,13 +162,13 @@ int take_error(Connection& c, int fd, int kernel_error) {
 
 long readable_bytes(Connection& c, int fd) {
   int kernel = 0;
-  const long result = sys::raw(SYS_ioctl, fd, FIONREAD, &kernel);
+  const long result = sys::ioctl(fd, FIONREAD, &kernel);
   if (result < 0) return result;
   Locked lock(c.side->read_lock);
   if (!lock.nested()) advance_incoming(c, fd);
   const Flow flow = c.side->in_flow.load(memory_order_relaxed);
   if (flow == Flow::kernel_again || flow == Flow::broken) {
-    if (sys::raw(SYS_ioctl, fd, FIONREAD, &kernel) < 0) return 0;  // bells were taken
+    if (sys::ioctl(fd, FIONREAD, &kernel) < 0) return 0;  // bells were taken
     const uint64_t left = left_in_ring(c), end = c.side->left_end.load(memory_order_relaxed);
     const uint64_t reached = c.side->left_taken ? 0 : min_of(c.in->demote_at.load(memory_order_relaxed), end);
     return kernel + static_cast<long>(min_of(left, end - min_of(reached, end)));  // without what is being put back
@@ -190,7 +190,7 @@ long readable_bytes(Connection& c, int fd) {
 
 long unread_bytes(Connection& c, int fd) {
   int kernel = 0;
-  const long result = sys::raw(SYS_ioctl, fd, SIOCOUTQ, &kernel);
+  const long result = sys::ioctl(fd, SIOCOUTQ, &kernel);
   if (result < 0) return result;
   Locked lock(c.side->write_lock);
   const Flow flow = c.side->out_flow.load(memory_order_relaxed);

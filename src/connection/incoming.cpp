@@ -408,7 +408,7 @@ void recount_bells(Connection& c, int fd) {
   for (int look = 0; look < kLooks && c.in->stage.load(memory_order_acquire) == Stage::ring; ++look) {
     const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
     int queued = 0;
-    sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+    sys::ioctl(fd, FIONREAD, &queued);
     if (c.in->bells_rung.load(memory_order_acquire) != rung) continue;
     const uint32_t taken = rung - static_cast<uint32_t>(queued);
     if (taken == c.side->bells_taken) return;

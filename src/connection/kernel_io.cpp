@@ -125,7 +125,7 @@ long receive_with_room(Connection& c, int fd, const ReceiveRequest& request, msg
 
 long read_kernel(Connection& c, int fd, ReceiveRequest& request, size_t limit, int flags, Sleep sleep) {
   // unix_stream_read_generic: sock_error() clears the error as it tells it, also behind bytes that another call got.
-  if (int queued = 0; request.satisfied && sys::raw(SYS_ioctl, fd, FIONREAD, &queued) == 0 && queued == 0) return -EAGAIN;
+  if (int queued = 0; request.satisfied && sys::ioctl(fd, FIONREAD, &queued) == 0 && queued == 0) return -EAGAIN;
   const bool whole = request.to.untouched() && limit >= request.bytes;
   const bool with_room = expects_offer(c, request, flags);
   msghdr* const program = request.message;
@@ -142,7 +142,7 @@ long read_kernel(Connection& c, int fd, ReceiveRequest& request, size_t limit, i
     if (with_room) {
       got = receive_with_room(c, fd, request, message, flags, sleep);
       // A sandbox that takes the program's calls may not take this one.
-      if (got == -EPERM || got == -ENOSYS || got == -EACCES) {
+      if (sys::refused(got)) {
         c.side->marked.store(false, std::memory_order_relaxed);
         stay_plain(c, Reason::refused);
         return read_kernel(c, fd, request, limit, flags, sleep);

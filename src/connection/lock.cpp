@@ -2,7 +2,6 @@
 #include "connection/lock.h"
 
 #include <cerrno>
-#include <linux/futex.h>
 
 #include "base/platform.h"
 #include "sys/raw.h"
@@ -49,7 +48,7 @@ void stop_caching_thread_id() {
 bool FamilyLock::await(uint32_t seen, int& spins) {
   if (++spins < kSpins) return cpu_pause(), true;
   if (!(seen & kWaiters) && !word_.compare_exchange_strong(seen, seen | kWaiters)) return true;
-  return sys::raw(SYS_futex, &word_, FUTEX_WAIT, seen | kWaiters, &kSlice, nullptr, 0) != -ETIMEDOUT || !is_dead(seen & kOwner);
+  return sys::futex_wait(&word_, seen | kWaiters, kSlice) != -ETIMEDOUT || !is_dead(seen & kOwner);
 }
 
 FamilyLock::Held FamilyLock::lock_slowly(volatile bool* waits) {
@@ -78,6 +77,6 @@ void FamilyLock::abandon() {
   if (mine()) unlock();
 }
 
-void FamilyLock::wake(std::atomic<uint32_t>& word) { sys::raw(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+void FamilyLock::wake(std::atomic<uint32_t>& word) { sys::futex_wake(&word); }
 
 }  // namespace shunt

@@ -45,7 +45,7 @@ class OwedBell : Duty {
 // What the peer has not read of what was sent into the kernel, by the memory that it takes there. kNever: nobody knows.
 inline uint64_t queued_in_kernel(int fd) {
   int queued = 0;
-  return sys::raw(SYS_ioctl, fd, SIOCOUTQ, &queued) == 0 ? static_cast<uint64_t>(queued) : kNever;
+  return sys::ioctl(fd, SIOCOUTQ, &queued) == 0 ? static_cast<uint64_t>(queued) : kNever;
 }
 
 inline bool room_for_a_bell(int fd) { return sys::poll_now(fd, POLLOUT) & (POLLOUT | POLLHUP | POLLERR); }

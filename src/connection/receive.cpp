@@ -70,7 +70,7 @@ long read_candidate(Connection& c, int fd, ReceiveRequest& request, Sleep sleep)
 // not at all.
 long ended(Connection& c, int fd, long got) {
   int queued = 0;
-  if (got == 0 && (!(sys::poll_now(fd, 0) & POLLHUP) || sys::raw(SYS_ioctl, fd, FIONREAD, &queued) < 0 || queued > 0))
+  if (got == 0 && (!(sys::poll_now(fd, 0) & POLLHUP) || sys::ioctl(fd, FIONREAD, &queued) < 0 || queued > 0))
     return 0;  // a read of nothing, or behind a shutdown
   if (!pending_reset(c, got < 0)) return 0;
   c.side->end_reported = true;
@@ -83,7 +83,7 @@ long read_before_fence(Connection& c, int fd, ReceiveRequest& request) {
   if (has_old_readers(c)) return -EAGAIN;  // an old reader's bytes come first, and are not counted yet
   // Counted before the look at the fence: what lies there now came before any fence, so it is all data.
   int queued = 0;
-  sys::raw(SYS_ioctl, fd, FIONREAD, &queued);
+  sys::ioctl(fd, FIONREAD, &queued);
   uint64_t limit = min_of(request.bytes, static_cast<size_t>(queued));
   if (c.in->stage.load(memory_order_acquire) != Stage::kernel) {
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed), received = side.kernel_received.load(memory_order_relaxed);

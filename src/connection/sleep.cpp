@@ -25,7 +25,7 @@ constexpr uint64_t kGatherUs = 1;
 
 uint64_t monotonic_ns() {
   timespec now{};
-  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+  sys::monotonic_time(&now);
   return static_cast<uint64_t>(now.tv_sec) * kSecond + static_cast<uint64_t>(now.tv_nsec);
 }
 

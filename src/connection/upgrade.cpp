@@ -59,7 +59,7 @@ bool close_door(Connection& c) {
 }
 
 Reason reason_without_channel(long error) {
-  return error == -EPERM || error == -EACCES || error == -ENOSYS ? Reason::refused : Reason::no_resources;
+  return sys::refused(error) ? Reason::refused : Reason::no_resources;
 }
 
 // Of the write that carries the offer.

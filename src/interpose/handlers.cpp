@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <cerrno>
 #include <initializer_list>
 
 #include "interpose/export.h"
@@ -32,12 +33,39 @@ struct Slot {
 constinit Slot slots[kSignals][2] = {};
 constinit std::atomic<bool> installing{false};
 
+// A filter's answer to a call (SECCOMP_RET_TRAP): the handler sets that call's result. It has interrupted nothing.
+constexpr int kByFilter = 1;  // SYS_SECCOMP of <linux/signal.h>
+bool is_answer(int signal, const siginfo_t& information) { return signal == SIGSYS && information.si_code == kByFilter; }
+
+// The linker's: this library's first byte, and the end of its code.
+extern "C" [[gnu::visibility("hidden")]] const char __ehdr_start[], etext[];
+
+// A call of ours was answered. The program made none, and finds errno as it was, whatever its handler does.
+class AnsweredCall {
+ public:
+  AnsweredCall(int signal, const siginfo_t& information)
+      : ours_(is_answer(signal, information) && information.si_call_addr >= __ehdr_start && information.si_call_addr <= etext), error_(errno) {}
+  ~AnsweredCall() {
+    if (ours_) errno = error_;
+  }
+  AnsweredCall(const AnsweredCall&) = delete;
+  AnsweredCall& operator=(const AnsweredCall&) = delete;
+
+ private:
+  const bool ours_;
+  const int error_;
+};
+
+void count_handler(int flags) {
+  signal_count.all = signal_count.all + 1;
+  if (!(flags & SA_RESTART)) signal_count.interrupting = signal_count.interrupting + 1;
+}
+
 template <int slot>
 void run(int signal, siginfo_t* information, void* context) {
   const Slot& mine = slots[signal][slot];
-  signal_count.all = signal_count.all + 1;
-  if (!(mine.flags.load(std::memory_order_relaxed) & SA_RESTART))
-    signal_count.interrupting = signal_count.interrupting + 1;
+  if (!is_answer(signal, *information)) count_handler(mine.flags.load(std::memory_order_relaxed));
+  const AnsweredCall answered(signal, *information);
   HandlerScope scope;
   // Only then: a buffer that is left on a dead stack (by an exception, by setcontext) would trap libc.
   const bool guarded = scope.interrupts_a_call() && sys::next.left;
@@ -63,7 +91,7 @@ void end_as_by_default(int signal, siginfo_t* information) {
 
 template <int slot>
 void trampoline(int signal, siginfo_t* information, void* context) {
-  finish_step(context);
+  if (!is_answer(signal, *information)) finish_step(context);  // else there is no result before the handler has run
   if (end_copy(signal, *information, context)) return;
   const Slot& mine = slots[signal][slot];
   if (!mine.action.load(std::memory_order_relaxed)) return end_as_by_default(signal, information);
@@ -92,23 +120,26 @@ bool needs_trampoline(int signal, const struct sigaction& action) {
   return is_function(action) || (action.sa_handler == SIG_DFL && (signal == SIGSEGV || signal == SIGBUS));
 }
 
-// One installation at a time; no handler runs on this thread meanwhile, so it cannot wait for itself.
+// One installation at a time. A handler that runs on this thread meanwhile (of a signal that nothing blocks, or where a filter refuses to block any) does not
+// wait for itself.
 class Installing {
  public:
-  Installing() {
-    const uint64_t all = ~uint64_t{0};
-    sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask_, sizeof mask_);
-    while (installing.exchange(true, std::memory_order_acquire)) sched_yield();  // SYNC: pairs with the release below
+  Installing() : nested_(installs) {
+    installs = true;
+    while (!nested_ && installing.exchange(true, std::memory_order_acquire)) sched_yield();  // SYNC: pairs with the release below
   }
   ~Installing() {
+    if (nested_) return;
     installing.store(false, std::memory_order_release);
-    sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, nullptr, sizeof mask_);
+    installs = false;
   }
   Installing(const Installing&) = delete;
   Installing& operator=(const Installing&) = delete;
 
  private:
-  uint64_t mask_ = 0;
+  static inline thread_local volatile bool installs = false;
+  const sys::SignalsBlocked alone_{~sys::kForcedSignals};
+  const bool nested_;
 };
 
 // Shows the program its own handler.

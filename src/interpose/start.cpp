@@ -17,6 +17,7 @@
 #include "observe/report.h"
 #include "readiness/readiness.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 #include "wait/held_back.h"
 
 namespace shunt::interpose {
@@ -28,7 +29,10 @@ namespace {
 constinit Options options{};
 constinit char program[4096] = {};
 constinit std::atomic<bool> end_reported{false};
-constinit uint64_t mask_at_fork = 0;  // between before and after only one thread is here
+// Between before and after only one thread is here.
+constexpr uint64_t kBlockedAtFork = ~sys::kForcedSignals;
+constinit uint64_t mask_at_fork = 0;
+constinit bool blocked_at_fork = false;  // else a filter refused
 
 void set_program(const char* path) {
   for (size_t i = 0; i + 1 < sizeof program && path[i]; ++i) program[i] = path[i], program[i + 1] = '\0';
@@ -108,21 +112,22 @@ bool start_once(char** environment) {
 bool start_early() { return environ ? start_once(environ) : false; }
 
 void before_any_fork() {
-  const uint64_t all = ~uint64_t{0};
   uint64_t mask = 0;
-  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all, &mask, sizeof mask);
+  const bool blocked = sys::block_signals(kBlockedAtFork, mask);
   note_fork();
   before_fork();  // the upgrade lock comes before readiness's registry lock, as in an upgrade
   readiness_before_fork();
   mask_at_fork = mask;
+  blocked_at_fork = blocked;
 }
 
 void after_any_fork_in_parent(Born born) {
   const uint64_t mask = mask_at_fork;
+  const bool blocked = blocked_at_fork;
   readiness_after_fork_in_parent();
   after_fork_in_parent(born);
   calls::spoil_all();
-  sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask);
+  if (blocked) sys::restore_mask(mask, kBlockedAtFork);
 }
 
 void after_any_fork_in_child() {
@@ -133,7 +138,7 @@ void after_any_fork_in_child() {
   calls::spoil_all();
   handlers_after_fork_in_child();
   end_reported.store(false);
-  sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask_at_fork, nullptr, sizeof mask_at_fork);
+  if (blocked_at_fork) sys::restore_mask(mask_at_fork, kBlockedAtFork);
   drop_held_back();
 }
 

@@ -61,7 +61,7 @@ class Deadline {
 
   static uint64_t monotonic_ns() {
     timespec now{};
-    sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    sys::monotonic_time(&now);
     return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
   }
   uint64_t spent_ns() const { return (cycles() - begun_at_) * 1000 / patience.cycles_per_us(); }

@@ -1,6 +1,7 @@
 // Calls the next library and turns errno into −errno. Any thread.
 #include "sys/next.h"
 
+#include <atomic>
 #include <cerrno>
 
 #include "sys/raw.h"
@@ -26,37 +27,54 @@ long call(Result (*function)(Parameters...), long number, Arguments... arguments
 
 long blocking_recv(int fd, void* data, size_t bytes, int flags) {
   if (!next.recv) return sys::recv(fd, data, bytes, flags);
-  return call(next.recv, SYS_recvfrom, fd, data, bytes, flags);
+  const long result = call(next.recv, SYS_recvfrom, fd, data, bytes, flags);
+  return refused(result) ? recv_otherwise(fd, data, bytes, flags, result) : result;
 }
 
 long blocking_send(int fd, const void* data, size_t bytes, int flags) {
   if (!next.send) return sys::send(fd, data, bytes, flags);
-  return call(next.send, SYS_sendto, fd, data, bytes, flags);
+  const long result = call(next.send, SYS_sendto, fd, data, bytes, flags);
+  return refused(result) ? send_otherwise(fd, data, bytes, flags, result) : result;
 }
 
 long blocking_recvmsg(int fd, msghdr* message, int flags) {
-  return call(next.recvmsg, SYS_recvmsg, fd, message, flags);
+  const long result = call(next.recvmsg, SYS_recvmsg, fd, message, flags);
+  return refused(result) ? recvmsg_otherwise(fd, message, flags, result) : result;
 }
 
 long blocking_sendmsg(int fd, const msghdr* message, int flags) {
-  return call(next.sendmsg, SYS_sendmsg, fd, message, flags);
+  const long result = call(next.sendmsg, SYS_sendmsg, fd, message, flags);
+  return refused(result) ? sendmsg_otherwise(fd, message, flags, result) : result;
 }
 
 long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   if (!next.ppoll) return sys::ppoll(fds, count, timeout, mask);
-  return call(next.ppoll, SYS_ppoll, fds, count, timeout, mask);
+  const long result = call(next.ppoll, SYS_ppoll, fds, count, timeout, mask);
+  return refused(result) ? ppoll_otherwise(fds, count, timeout, mask, result) : result;
 }
 
+namespace {
+
+// What epoll_wait itself gives. Anything else is a filter's answer, or an old kernel's, to a call that the program may never have made.
+bool is_epolls_own(long result) { return result >= 0 || result == -EINTR || result == -EBADF || result == -EFAULT || result == -EINVAL; }
+
+}  // namespace
+
 long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
-  // A sleep shorter than a millisecond needs epoll_pwait2; where the kernel lacks it, the next whole millisecond serves.
-  if (timeout && timeout->tv_nsec % 1000000 != 0) {
+  // A sleep shorter than a millisecond needs epoll_pwait2; where that is not to be had, the next whole millisecond serves.
+  static std::atomic<bool> lacks_pwait2{false};
+  if (timeout && timeout->tv_nsec % 1000000 != 0 && !lacks_pwait2.load(std::memory_order_relaxed)) {
     const long result = raw(SYS_epoll_pwait2, fd, events, room, timeout, mask, sizeof(uint64_t));
-    if (result != -ENOSYS) return result;
+    if (is_epolls_own(result)) return result;
+    lacks_pwait2.store(true, std::memory_order_relaxed);
   }
   const int milliseconds =
       timeout ? static_cast<int>(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000) : -1;
-  if (!next.epoll_pwait) return raw(SYS_epoll_pwait, fd, events, room, milliseconds, mask, sizeof(uint64_t));
-  return call(next.epoll_pwait, SYS_epoll_pwait, fd, events, room, milliseconds, mask);
+  long result = next.epoll_pwait ? call(next.epoll_pwait, SYS_epoll_pwait, fd, events, room, milliseconds, mask)
+                                 : raw(SYS_epoll_pwait, fd, events, room, milliseconds, mask, sizeof(uint64_t));
+  // A program that calls epoll_wait may be allowed that one alone.
+  if (!is_epolls_own(result) && !mask) result = raw(SYS_epoll_wait, fd, events, room, milliseconds);
+  return result;
 }
 
 }  // namespace shunt::sys

@@ -1,8 +1,11 @@
-// Raw system calls: result ≥ 0 or −errno, errno untouched, no libc function, no cancellation point.
+// Raw system calls: result ≥ 0 or −errno, errno untouched, no cancellation point; what is refused is tried another way (refused.cpp).
 // Any thread, any context, also before the loader has finished. Must not call libc.
 #pragma once
 
+#include <atomic>
+#include <cerrno>
 #include <cstdint>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -65,18 +68,57 @@ long raw(long number, A a, B b, C c, D d, E e, F f) {
   return raw6(number, word(a), word(b), word(c), word(d), word(e), word(f));
 }
 
+// A sandbox's filter may refuse any call of ours, at any time. These are what it answers, and what a call of ours on a descriptor of ours does not give by
+// itself.
+constexpr bool refused(long result) { return result == -EPERM || result == -ENOSYS || result == -EACCES || result == -EOPNOTSUPP; }
+
+// What a refused call is tried by next (sys/refused.cpp). Each gives what the call would have given, or −errno of a refusal when there is no other way.
+[[gnu::cold]] long recv_otherwise(int fd, void* data, size_t bytes, int flags, long refusal);
+[[gnu::cold]] long send_otherwise(int fd, const void* data, size_t bytes, int flags, long refusal);
+[[gnu::cold]] long recvmsg_otherwise(int fd, msghdr* message, int flags, long refusal);
+[[gnu::cold]] long sendmsg_otherwise(int fd, const msghdr* message, int flags, long refusal);
+[[gnu::cold]] long ppoll_otherwise(pollfd* fds, size_t count, const timespec* timeout, const sigset_t* mask, long refusal);
+[[gnu::cold]] long queue_otherwise(int fd, unsigned long request, int* bytes, long refusal);
+[[gnu::cold]] void clock_otherwise(timespec* now);
+[[gnu::cold]] int thread_id_otherwise();
+[[gnu::cold]] int process_id_otherwise();
+[[gnu::cold]] void pause_otherwise(long microseconds);
+
 inline long recv(int fd, void* data, size_t bytes, int flags) {
-  return raw(SYS_recvfrom, fd, data, bytes, flags, nullptr, nullptr);
+  const long result = raw(SYS_recvfrom, fd, data, bytes, flags, nullptr, nullptr);
+  return __builtin_expect(refused(result), 0) ? recv_otherwise(fd, data, bytes, flags, result) : result;
 }
 inline long send(int fd, const void* data, size_t bytes, int flags) {
-  return raw(SYS_sendto, fd, data, bytes, flags, nullptr, 0);
+  const long result = raw(SYS_sendto, fd, data, bytes, flags, nullptr, 0);
+  return __builtin_expect(refused(result), 0) ? send_otherwise(fd, data, bytes, flags, result) : result;
 }
-inline long recvmsg(int fd, msghdr* message, int flags) { return raw(SYS_recvmsg, fd, message, flags); }
-inline long sendmsg(int fd, const msghdr* message, int flags) { return raw(SYS_sendmsg, fd, message, flags); }
+inline long recvmsg(int fd, msghdr* message, int flags) {
+  const long result = raw(SYS_recvmsg, fd, message, flags);
+  return __builtin_expect(refused(result), 0) ? recvmsg_otherwise(fd, message, flags, result) : result;
+}
+inline long sendmsg(int fd, const msghdr* message, int flags) {
+  const long result = raw(SYS_sendmsg, fd, message, flags);
+  return __builtin_expect(refused(result), 0) ? sendmsg_otherwise(fd, message, flags, result) : result;
+}
 inline long ppoll(pollfd* fds, size_t count, const timespec* timeout, const sigset_t* mask) {
   timespec copy{};
   if (timeout) copy = *timeout;  // the kernel writes the remaining time back
-  return raw(SYS_ppoll, fds, count, timeout ? &copy : nullptr, mask, sizeof(uint64_t));
+  const long result = raw(SYS_ppoll, fds, count, timeout ? &copy : nullptr, mask, sizeof(uint64_t));
+  return __builtin_expect(refused(result), 0) ? ppoll_otherwise(fds, count, timeout, mask, result) : result;
+}
+// FIONREAD or SIOCOUTQ of a stream socket.
+inline long ioctl(int fd, unsigned long request, int* bytes) {
+  const long result = raw(SYS_ioctl, fd, request, bytes);
+  return __builtin_expect(refused(result), 0) ? queue_otherwise(fd, request, bytes, result) : result;
+}
+// CLOCK_MONOTONIC.
+inline void monotonic_time(timespec* now) {
+  if (__builtin_expect(raw(SYS_clock_gettime, CLOCK_MONOTONIC, now) != 0, 0)) clock_otherwise(now);
+}
+inline uint64_t monotonic_ns() {
+  timespec now{};
+  monotonic_time(&now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 #if !defined(__SANITIZE_THREAD__)  // else seen_by_tsan.h
@@ -87,8 +129,14 @@ inline long mmap(void* place, size_t bytes, int protection, int flags, int fd, s
 inline long munmap(void* place, size_t bytes) { return raw(SYS_munmap, place, bytes); }
 #endif
 
-inline int thread_id() { return static_cast<int>(raw(SYS_gettid)); }
-inline int process_id() { return static_cast<int>(raw(SYS_getpid)); }
+inline int thread_id() {
+  const long id = raw(SYS_gettid);
+  return __builtin_expect(id < 0, 0) ? thread_id_otherwise() : static_cast<int>(id);
+}
+inline int process_id() {
+  const long id = raw(SYS_getpid);
+  return __builtin_expect(id < 0, 0) ? process_id_otherwise() : static_cast<int>(id);
+}
 
 // A socket's number in the kernel; 0: not open.
 inline uint64_t file_of(int fd) {
@@ -105,8 +153,22 @@ inline short poll_now(int fd, short events) {
 
 // Between two looks at what somebody else is about to do: 0.1 ms.
 inline void pause_briefly() {
-  const timespec pause{0, 100'000};
-  sys::ppoll(nullptr, 0, &pause, nullptr);
+  constexpr long kMicroseconds = 100;
+  const timespec pause{0, kMicroseconds * 1000};
+  if (refused(sys::ppoll(nullptr, 0, &pause, nullptr))) pause_otherwise(kMicroseconds);
 }
+
+// FUTEX_WAIT in shared memory: −ETIMEDOUT when the time is over, else look again.
+[[gnu::cold]] long futex_wait_otherwise(const std::atomic<uint32_t>* word, uint32_t seen, const timespec& timeout);
+inline long futex_wait(const std::atomic<uint32_t>* word, uint32_t seen, const timespec& timeout) {
+  const long result = raw(SYS_futex, word, FUTEX_WAIT, seen, &timeout, nullptr, 0);
+  return __builtin_expect(refused(result), 0) ? futex_wait_otherwise(word, seen, timeout) : result;
+}
+// Refused: nobody waits for longer than his timeout.
+inline void futex_wake(const std::atomic<uint32_t>* word) { raw(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+
+// Every thread of the processes that have registered for it passes a full barrier: the other half of an asymmetric Dekker pair, whose fast side has a compiler
+// barrier only. Refused: it waits until what any CPU had in its store buffer is in memory, and gives false.
+[[gnu::cold]] bool barrier_everywhere();
 
 }  // namespace shunt::sys

@@ -12,12 +12,8 @@ namespace {
 
 using Mask = uint64_t;  // the kernel's
 
-// The kernel ends a program that has blocked one of these and runs into it.
-constexpr Mask kFaults = sys::signal_bit(SIGSEGV) | sys::signal_bit(SIGBUS) | sys::signal_bit(SIGFPE) | sys::signal_bit(SIGILL) |
-                         sys::signal_bit(SIGTRAP) | sys::signal_bit(SIGSYS);
-
 // What is blocked as long as handlers are held back; SIGKILL and SIGSTOP never are.
-constexpr Mask kHeld = ~(kFaults | sys::signal_bit(SIGKILL) | sys::signal_bit(SIGSTOP));
+constexpr Mask kHeld = ~(sys::kForcedSignals | sys::signal_bit(SIGKILL) | sys::signal_bit(SIGSTOP));
 constexpr int kAutoDisarm = static_cast<int>(1u << 31);  // SS_AUTODISARM of <linux/signal.h>
 
 struct HeldBack {
@@ -31,7 +27,8 @@ constinit thread_local HeldBack held[kMost] = {};
 
 Mask& mask_in(ucontext_t& context) { return *reinterpret_cast<Mask*>(&context.uc_sigmask); }
 
-void set_mask(Mask mask) { sys::raw(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask); }
+// Where SIG_SETMASK is refused, what was held is let go.
+void set_mask(Mask mask) { sys::restore_mask(mask, kHeld); }
 
 bool in_section() {
   bool inside = false;
@@ -74,9 +71,12 @@ void run_on_alternate(Run* one) {
 
 bool hold_back(const Arrived& arrived, const siginfo_t& information, void* context) {
   if (!duties.innermost) return false;
-  if ((sys::signal_bit(arrived.signal) & kFaults) && information.si_code > 0) return false;
+  if ((sys::signal_bit(arrived.signal) & sys::kForcedSignals) && information.si_code > 0) return false;
   if (!in_section()) return false;
-  sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &kHeld, nullptr, sizeof kHeld);  // another may come in this very function
+  // Another may come in this very function. A thread whose mask cannot be changed could not be given it back at the end of the section, either. No call where
+  // the handler's own mask does it: that may hold SIGSYS, and a filter that traps the call would end the program.
+  Mask now;
+  if ((arrived.blocks & kHeld) != kHeld && !sys::block_signals(kHeld, now)) return false;
   if (duties.held_back == kMost) return false;
   Mask& mask = mask_in(*static_cast<ucontext_t*>(context));
   held[duties.held_back++] = {arrived, information, mask};

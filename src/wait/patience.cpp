@@ -21,20 +21,14 @@ constexpr uint32_t kQuietShiftMax = 8;  // at most half a second
 constexpr uint64_t kNoYieldUs = 20000;  // after the first yield that came back late
 constexpr uint8_t kBackoffMax = 64;
 
-uint64_t monotonic_ns() {
-  timespec now{};
-  sys::raw(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
-
 // The middle of several short measurements: one in which the scheduler took the CPU away says anything.
 uint64_t measure_cycles_per_us() {
   constexpr int kTimes = 5;
   uint64_t speeds[kTimes];
   for (int i = 0; i < kTimes; ++i) {
-    const uint64_t t0 = monotonic_ns(), c0 = cycles();
+    const uint64_t t0 = sys::monotonic_ns(), c0 = cycles();
     uint64_t t1;
-    do t1 = monotonic_ns();
+    do t1 = sys::monotonic_ns();
     while (t1 - t0 < 10000);
     const uint64_t speed = (cycles() - c0) * 1000 / (t1 - t0);
     int place = i;

@@ -54,6 +54,7 @@ constexpr greg_t kMarkBytes = 2, kCountBytes = 2, kResultBytes = 3;
 }
 
 [[gnu::noinline]] long send_low_byte_and_count(int fd, int flags, std::atomic<uint32_t>& counter) {
+  const auto byte = static_cast<uint8_t>(counter.load(std::memory_order_relaxed));
   long result;
   register long r10 __asm__("r10") = flags;
   register long r8 __asm__("r8") = 0;
@@ -65,6 +66,7 @@ constexpr greg_t kMarkBytes = 2, kCountBytes = 2, kResultBytes = 3;
       : "=a"(result)
       : "a"(long{SYS_sendto}), "D"(long{fd}), "S"(&counter), "d"(1L), "r"(r10), "r"(r8), "r"(r9), "b"(&counter)
       : "rcx", "r11", "memory");
+  if (__builtin_expect(sys::refused(result), 0)) result = sys::send_otherwise(fd, &byte, 1, flags, result);
   return result;
 }
 
@@ -80,6 +82,7 @@ constexpr greg_t kMarkBytes = 2, kCountBytes = 2, kResultBytes = 3;
       : "=a"(got)
       : "a"(long{SYS_recvfrom}), "D"(long{fd}), "S"(buffer), "d"(bytes), "r"(r10), "r"(r8), "r"(r9), "b"(&result)
       : "rcx", "r11", "memory");
+  if (__builtin_expect(sys::refused(got), 0)) result = got = sys::recv_otherwise(fd, buffer, bytes, flags, got);
   return got;
 }
 
