@@ -219,8 +219,9 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
       return true;
     }
   }
-  // A peer that has not attached takes a bell for a byte; one that has may sleep, and must put back or demote in its turn.
-  const bool last_bell = peer_attached(c) && may_ring(c, fd);
+  // Before the up-fence nobody sleeps for a bell, and one would be a byte to a reader that is past us. Behind it the peer may sleep, and must put back or
+  // demote in its turn.
+  const bool last_bell = flow == Flow::ring && may_ring(c, fd);
   if (last_bell && !room_for_a_bell(fd)) return false;  // first
   Writing writing(*c.out);
   if (writing.frozen()) return false;  // next time round
