@@ -12,7 +12,7 @@ namespace shunt::behaviour {
 namespace {
 
 constexpr uint64_t kPiece = 20;
-constexpr int kRoundsBeside = 40;
+constexpr int kRoundsBeside = 24;
 
 int socket_by_instruction() { return static_cast<int>(by_instruction(SYS_socket, AF_UNIX, SOCK_STREAM, 0)); }
 

@@ -314,15 +314,17 @@ void run_moment(const Operation& operation, const Moment& moment) {
 
 constexpr Mode kModes[] = {Mode::blocking, Mode::poll, Mode::level, Mode::edge, Mode::one_shot};
 
-// All modes from the first moment on; later, two of them at each moment in turn.
+constexpr int kModesAtOneMoment = 2;
+
+// All modes at the first moment and at the last one, which is after any upgrade; between them some, in turn.
 template <class Visit>
-void visit_modes(unsigned modes, When when, int moment, Visit visit) {
+void visit_modes(unsigned modes, int moment, bool all, Visit visit) {
   const int count = std::popcount(modes);
   int index = 0;
   for (const Mode mode : kModes) {
     if ((modes & bit(mode)) == 0) continue;
-    const int distance = (index++ + count * moment - 2 * moment % count) % count;
-    if (when == When::first || distance < 2) visit(mode);
+    const int turn = (index++ + count - kModesAtOneMoment * moment % count) % count;
+    if (all || turn < kModesAtOneMoment) visit(mode);
   }
 }
 
@@ -346,11 +348,10 @@ void run_cell(const Operation& operation, When when, End actor) {
   const Numbers before = open_numbers();
   constexpr int kAtOnce[] = {0};
   std::span<const int> moments = kAtOnce;
-  if (when == When::later)
-    moments = operation.slow ? std::span<const int>(kFewMoments) : std::span<const int>(kMoments);
+  if (when == When::later) moments = operation.slow ? std::span<const int>{kFewMoments} : std::span{kMoments};
   int moment = 0;
   for (const int after : moments) {
-    visit_modes(operation.modes, when, moment++, [&](Mode mode) {
+    visit_modes(operation.modes, moment++, after == moments.back(), [&](Mode mode) {
       about(std::string(operation.name) + ", " + kModeNames[static_cast<int>(mode)] + ", after " +
             std::to_string(after) + " messages");
       run_moment(operation, {mode, after, current_end() == actor, may_be_reset(when)});
