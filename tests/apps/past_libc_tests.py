@@ -133,7 +133,7 @@ def bun_http_server(session, way):
     """node:http with keep-alive: asked by Python, which uses libc, and by Bun."""
     bun = _have(runtime_command, "bun")
     with Scripted(session, way.server, "bun", "http_echo.js", "serve") as server:
-        expect_success(server.client(_client("http_check", server.socket, "/echo"), way.client))
+        expect_success(server.client(_client("http_check", server.socket, "/echo", "--threads", "4", "--requests", "25"), way.client))
         expect_success(server.client([*bun, paths.CLIENTS / "http_echo.js", "ask", server.socket], way.client))
         _expect_behaved(way, server, silent_server=True)
 
