@@ -36,7 +36,7 @@ def tor_in_its_sandbox(session, way):
 def _filtered(session, way, filter):
     with Filtered(session, way.server, filter) as server:
         for loop in ("select", "epoll"):
-            result = server.client([packages.PYTHON, paths.CLIENTS / "echo_check.py", loop, server.socket, "--rounds", "25"], way.client)
+            result = server.client([packages.PYTHON, paths.CLIENTS / "echo_check.py", loop, server.socket, "--connections", "8", "--rounds", "30"], way.client)
             assert result.status == 0, f"{result}\nthe server: status {server.process.poll()}\n{server.log_tail()}"
         server.stop()
         ways.check_behaved(way, server.report(), server.client_report())
