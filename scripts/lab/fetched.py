@@ -57,7 +57,7 @@ def _cargo_built():
     if not cargo:
         raise CannotHave("there is no cargo")
     paths.BUILD.mkdir(exist_ok=True)
-    _run(["nice", cargo, "build", "--release", "--jobs", "2"], 1200, "the Rust programs", cwd=paths.CLIENTS / "rust",
+    _run(["nice", cargo, "build", "--release", "--jobs", "2"], 2400, "the Rust programs", cwd=paths.CLIENTS / "rust",
          env=dict(os.environ, CARGO_TARGET_DIR=str(RUST_TARGET), PATH=f"{Path(cargo).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}"))
     return RUST_TARGET / "release"
 

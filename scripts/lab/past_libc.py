@@ -1,6 +1,7 @@
 """Servers on runtimes that make system calls past libc, or that talk to clients which do."""
 import shutil
 import socket
+from pathlib import Path
 
 from . import compiled, fetched, packages, paths
 from .event_loops import Accepting
@@ -85,10 +86,14 @@ class Tor(Accepting):
         self.dir.chmod(0o700)  # tor insists, because of its sockets
         (self.dir / "torrc").write_text(
             f"DataDirectory {data}\nDisableNetwork 1\nSandbox 1\nControlSocket {self.socket}\nSocksPort unix:{self.dir}/socks\n"
-            "CookieAuthentication 0\nLog notice stdout\n")
+            "CookieAuthentication 0\nDisableDebuggerAttachment 0\nLog notice stdout\n")
 
     def command(self):
         return [self.dir / "tor", "-f", self.dir / "torrc", "--defaults-torrc", "/dev/null", "--quiet"]
+
+    def answers(self):
+        """Only then it is in its sandbox: it listens before."""
+        return super().answers() and "\nSeccomp:\t2\n" in Path(f"/proc/{self.process.pid}/status").read_text()
 
     def check(self):
         """The dialog after which it has ended by itself."""

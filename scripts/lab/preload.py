@@ -74,3 +74,8 @@ class Report:
     def __str__(self):
         return (f"{len(self.lines)} processes, {self.upgraded} upgraded, {self.demoted} demoted, plain {self.plain}, "
                 f"ring bytes in {self.ring_in} out {self.ring_out}")
+
+
+def loaded(pid):
+    """Whether a process has the library: for programs that end without a report."""
+    return "/libshunt.so" in Path(f"/proc/{pid}/maps").read_text()

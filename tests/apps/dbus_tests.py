@@ -12,11 +12,12 @@ from ways import Way
 ONLY_SERVER = Way("only server", Preload(only="dbus-daemon*"), KERNEL)
 ONLY_CLIENT = Way("only client", KERNEL, Preload(only="test-*"))
 SEEDS = tuple(Way(f"chaos {seed}", chaos(seed), chaos(seed)) for seed in (1, 2, 3))
-IN_ONE_PROCESS = (ways.NEITHER, ways.BOTH, ways.EAGERLY, *SEEDS)
+MORE = tuple(Way(way.name, way.server, way.server) for way in ways.ASKED)
+IN_ONE_PROCESS = (ways.NEITHER, ways.BOTH, ways.EAGERLY, *SEEDS, *MORE)
 WITH_A_DAEMON = (*IN_ONE_PROCESS, ONLY_SERVER, ONLY_CLIENT)
 WITHOUT_SOCKETS = (ways.NEITHER, ways.BOTH)
 
-# Two cases that wait for ten seconds together. Only the ways in which users have the library run them.
+# Two cases that wait for ten seconds together. Only the ways in which users have the library run them, or all with SHUNT_APPS_WHOLE=1.
 SLOW = ("/activation/forking", "/echo/limited")
 
 PROGRAMS = {
@@ -42,8 +43,9 @@ ACCELERATED = {"test-dbus-daemon"}  # in the usual ways some connection has to c
 
 
 def _run(session, way, program):
-    words = ["env", f"DBUS_TEST_EXEC={packages.DBUS_TESTS}", f"DBUS_TEST_DATA={packages.DBUS_TESTS}/data", f"{packages.DBUS_TESTS}/{program}", *([] if program.endswith(".sh") else ["--tap"])]
-    if program == "test-dbus-daemon" and way not in (ways.NEITHER, ways.BOTH, ways.EAGERLY):
+    words = ["env", f"DBUS_TEST_EXEC={packages.DBUS_TESTS}", f"DBUS_TEST_DATA={packages.DBUS_TESTS}/data", f"{packages.DBUS_TESTS}/{program}"]
+    words += [] if program.endswith(".sh") else ["--tap"]
+    if program == "test-dbus-daemon" and way not in (ways.NEITHER, ways.BOTH, ways.EAGERLY) and not os.environ.get("SHUNT_APPS_WHOLE"):
         words += [word for path in SLOW for word in ("-s", path)]
     report = session.directory("dbus") / "report"
     tap.expect_the_same(session, words, way.server or way.client, report)

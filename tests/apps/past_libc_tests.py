@@ -9,6 +9,7 @@ from lab import fetched, packages, paths
 from lab.daemons import MessageBus
 from lab.event_loops import Echo
 from lab.past_libc import Compositor, RustEcho, Scripted, Xvfb, runtime_command
+from lab.preload import loaded
 
 ALL = (*ways.ALL, *ways.ASKED)
 USUAL = (ways.NEITHER, ways.ONLY_SERVER, ways.ONLY_CLIENT, ways.BOTH, ways.EAGERLY, ways.CHAOS, *ways.ASKED)
@@ -26,9 +27,11 @@ def _have(make, *words):
         raise Skip(str(reason)) from None
 
 
-def _expect_behaved(way, server):
+def _expect_behaved(way, server, silent_server=False, silent_client=False):
+    """Silent: ends without running what libc runs at exit, so it reports nothing."""
+    assert loaded(server.process.pid) == (way.server is not None)
     server.stop()
-    ways.check_behaved(way, server.report(), server.client_report())
+    ways.check_behaved(way, None if silent_server else server.report(), None if silent_client else server.client_report())
 
 
 def _rust_server(session, way, kind):
@@ -130,9 +133,9 @@ def bun_http_server(session, way):
     """node:http with keep-alive: asked by Python, which uses libc, and by Bun."""
     bun = _have(runtime_command, "bun")
     with Scripted(session, way.server, "bun", "http_echo.js", "serve") as server:
-        expect_success(server.client(_client("http_check", server.socket, "/echo"), way.client))
+        expect_success(server.client(_client("http_check", server.socket, "/echo", "--threads", "4", "--requests", "25"), way.client))
         expect_success(server.client([*bun, paths.CLIENTS / "http_echo.js", "ask", server.socket], way.client))
-        _expect_behaved(way, server)
+        _expect_behaved(way, server, silent_server=True)
 
 
 @app_test(*USUAL)
@@ -141,7 +144,7 @@ def bun_http_client(session, way):
     bun = _have(runtime_command, "bun")
     with Scripted(session, way.server, "node", "http_echo.js", "serve") as server:
         expect_success(server.client([*bun, paths.CLIENTS / "http_echo.js", "ask", server.socket], way.client))
-        _expect_behaved(way, server)
+        _expect_behaved(way, server, silent_client=True)
 
 
 @app_test(*USUAL)
@@ -150,7 +153,7 @@ def bun_net_server(session, way):
     with Scripted(session, way.server, "bun", "echo_server.js") as server:
         expect_success(server.client(_client("echo_check", "epoll", server.socket, "--rounds", "30"), way.client))
         expect_success(server.client([*bun, paths.CLIENTS / "net_check.js", server.socket], way.client))
-        _expect_behaved(way, server)
+        _expect_behaved(way, server, silent_server=True)
 
 
 @app_test(*USUAL)
@@ -158,7 +161,7 @@ def bun_net_client(session, way):
     bun = _have(runtime_command, "bun")
     with Echo(session, way.server, "epoll") as server:
         expect_success(server.client([*bun, paths.CLIENTS / "net_check.js", server.socket], way.client))
-        _expect_behaved(way, server)
+        _expect_behaved(way, server, silent_client=True)
 
 
 @app_test(*USUAL)

@@ -27,8 +27,9 @@ def on_the_kernel(session, argv, **options):
 
 def expect_the_same(session, argv, how, report, **options):
     """The program under `how`, with the results that it had without."""
+    known = ("tap", *map(str, argv)) in session.templates
     wanted = on_the_kernel(session, argv, **options)
-    if how is None:
+    if how is None and not known:
         return
     result = session.run(argv, timeout=60, how=how, report=report, **options)
     got = results(result.text)

@@ -10,7 +10,9 @@ async function serve() {
 
 function message(who, number) {
   const size = number % 5 === 4 ? 1 + (who * 7919 + number * 104729) % 100000 : 1 + (who * 31 + number * 17) % 300;
-  return Uint8Array.from({length: size}, (_, at) => (at * 7 + (at >> 8) + who * 13 + number) & 255);
+  const bytes = new Uint8Array(size);
+  for (let at = 0; at < size; ++at) bytes[at] = (at * 7 + (at >> 8) + who * 13 + number) & 255;
+  return bytes;
 }
 
 async function send(connection, bytes) {
