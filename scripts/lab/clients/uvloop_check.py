@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Clients on uvloop that know every answer. `echo`: an echo server; `redis`: redis.asyncio; `postgres`: asyncpg.
+"""Clients on uvloop that know every answer. `echo`: an echo server; `redis` and `order`: redis.asyncio; `postgres`: asyncpg.
 
 Prints `N answers right` (status 0), or what is wrong (status 1).
 """
@@ -84,6 +84,20 @@ async def redis(options):
     return right
 
 
+async def order(options):
+    """Who has subscribed on a young connection, and then publishes on an old one, is told: nobody waits for the subscription's answer."""
+    from redis import asyncio as library
+    client = library.Redis(unix_socket_path=options.path, protocol=2)
+    for number in range(1000):
+        await client.set("u:old", number)
+    for number in range(options.count):
+        async with client.pubsub() as pubsub:
+            await pubsub.subscribe(f"u:{number}")
+            expect("PUBLISH", await client.publish(f"u:{number}", "x"), 1)
+    await client.aclose()
+    return options.count
+
+
 # ---- asyncpg
 
 async def _postgres_conversation(pool, seed, count):
@@ -140,13 +154,13 @@ async def postgres(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("echo", "redis", "postgres"))
+    parser.add_argument("what", choices=("echo", "redis", "order", "postgres"))
     parser.add_argument("path", help="a socket, or PostgreSQL's directory of sockets")
     parser.add_argument("--connections", type=int, default=5)
     parser.add_argument("--count", type=int, default=60, help="how many answers on each connection, at least")
     options = parser.parse_args()
     try:
-        print(f"{uvloop.run({'echo': echo, 'redis': redis, 'postgres': postgres}[options.what](options))} answers right")
+        print(f"{uvloop.run({'echo': echo, 'redis': redis, 'order': order, 'postgres': postgres}[options.what](options))} answers right")
     except Wrong as wrong:
         print(f"wrong: {wrong}")
         return 1
