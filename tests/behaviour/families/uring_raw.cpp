@@ -2,10 +2,13 @@
 // mmap. A ring that carries epoll_ctl alone keeps nobody from the ring in memory. Where the kernel refuses rings, epoll_ctl is called.
 #include <fcntl.h>
 #include <liburing.h>
-#include <poll.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -579,6 +582,35 @@ BEHAVIOUR{.name = "silent",
                   ring.submit();
                 }
                 serve(ring, set, fd);
+              },
+          .client = ask_and_close,
+          .leaves_ring = true};
+
+// A sandbox that refuses epoll_ctl sees nothing of the entries.
+BEHAVIOUR{.name = "in_a_sandbox_without_epoll_ctl",
+          .server =
+              [](int fd) {
+                Ring ring;
+                const Set set;
+                if (!ring) CHECK_EQ(ring.control_now(set, EPOLL_CTL_ADD, fd, EPOLLIN), 0);
+                sock_filter steps[] = {
+                    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 1),
+                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+                };
+                const sock_fprog filter{.len = 4, .filter = steps};
+                CHECK_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+                CHECK_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+                if (ring) CHECK_EQ(ring.control_now(set, EPOLL_CTL_ADD, fd, EPOLLIN), 0);
+                uint64_t position = 0;
+                while (wait_one(set, fd) & EPOLLIN) {
+                  const std::string data = read_some(fd, kMessage);
+                  if (data.empty()) break;
+                  CHECK_EQ(agreeing(data, position), data.size());
+                  position += data.size();
+                  write_all(fd, data);
+                }
               },
           .client = ask_and_close,
           .leaves_ring = true};
