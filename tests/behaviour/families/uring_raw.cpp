@@ -531,6 +531,26 @@ BEHAVIOUR{.name = "a_thread_waits_while_another_submits",
               },
           .client = ask_and_close};
 
+BEHAVIOUR{.name = "threads_with_rings_of_their_own",
+          .server =
+              [](int fd) {
+                std::vector<std::thread> threads;
+                for (const int each : {fd, accept_another(), accept_another(), accept_another()})
+                  threads.emplace_back([each] {
+                    for (int i = 0; i < 20; ++i) {
+                      const Ring passing;
+                    }
+                    register_and_serve(each, kNoArray);
+                  });
+                for (std::thread& thread : threads) thread.join();
+              },
+          .client =
+              [](int fd) {
+                std::vector<std::thread> threads;
+                for (const int each : {fd, connect_another(), connect_another(), connect_another()}) threads.emplace_back(ask_and_close, each);
+                for (std::thread& thread : threads) thread.join();
+              }};
+
 // ---- what goes back to the kernel
 
 // With a flag, an entry may have to wait for its turn.
