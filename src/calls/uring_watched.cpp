@@ -5,6 +5,7 @@
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 
@@ -33,7 +34,7 @@ constexpr uint32_t kUnderstood = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORI
                                  IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128 | IORING_SETUP_CQE32 |
                                  kSingleIssuer | kDeferTaskrun | kNoArray;
 
-constexpr int kMostRings = 16;
+constexpr int kMostRings = 32;           // one for each thread with a loop
 constexpr uint32_t kMostEntries = 1024;  // libuv's have 256
 
 // WatchedRing::holder: the ring's descriptor plus one, or
@@ -115,12 +116,43 @@ bool is_simple(const io_uring_sqe& entry) {
          entry.splice_fd_in == 0;
 }
 
+enum class Answer : uint8_t {
+  ours,     // the library may know better than the kernel, which has other words than the program's
+  kernels,  // nothing was done, and the kernel says the same of the program's entry
+  refused,  // by a sandbox, which would not have seen the entry
+};
+
+Answer answer_of(long result) {
+  switch (result) {
+    case kPassOn:
+    case -EBADF:
+    case -EFAULT:
+    case -ELOOP:
+    case -ENOMEM:
+    case -ENOSPC:
+      return Answer::kernels;
+    case -EEXIST:
+    case -EINVAL:
+    case -ENOENT:
+      return Answer::ours;
+    default:
+      return result >= 0 ? Answer::ours : Answer::refused;
+  }
+}
+
 void do_epoll_ctl(WatchedRing& ring, uint32_t slot, const io_uring_sqe& wanted) {
   const int operation = static_cast<int>(wanted.len), fd = static_cast<int>(wanted.off);
   if (!matters(operation, fd)) return;
   if (ring.ordered.load(memory_order_relaxed) || !is_simple(wanted)) return before_entry(wanted);
   const long result = calls::epoll_ctl(wanted.fd, operation, fd, reinterpret_cast<epoll_event*>(wanted.addr));
-  if (result == kPassOn) return;
+  switch (answer_of(result)) {
+    case Answer::ours:
+      break;
+    case Answer::kernels:
+      return;
+    case Answer::refused:
+      return before_entry(wanted);
+  }
   io_uring_sqe* entry = entry_at(ring, slot);
   if (result < 0) {
     entry->len = static_cast<uint32_t>(result);

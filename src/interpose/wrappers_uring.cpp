@@ -1,6 +1,6 @@
 // liburing's functions that make a ring, submit to it or give it files. The entries themselves are prepared by inline
 // functions, and liburing's own system calls cannot be seen; nor can a program that contains liburing (static linking)
-// or finds it by dlopen and dlsym: what such a program gives to a ring we do not know.
+// or finds it by dlopen and dlsym: what such a program gives to a ring we do not know. And mmap, for the rings that a program serves by itself.
 #include <dlfcn.h>
 #include <link.h>
 

@@ -193,6 +193,15 @@ def uvloop_redis(session, way):
         _expect_watched(way, server)
 
 
+@app_test(*ways.ALL)
+def uvloop_redis_order(session, way):
+    """The server sees what was written to one connection before what was written to another afterwards."""
+    python = _uvloop(session)
+    with Redis(session, way.server) as server:
+        _expect_answers(server.client([python, paths.CLIENTS / "uvloop_check.py", "order", server.socket, "--count", "500"], way.client))
+        _expect_watched(way, server)
+
+
 def _preloaded(pid):
     environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return next(line for line in environment if line.startswith("LD_PRELOAD=")).partition("=")[2].split(":")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Clients on uvloop that know every answer. `echo`: an echo server; `redis`: redis.asyncio; `postgres`: asyncpg.
+"""Clients on uvloop that know every answer. `echo`: an echo server; `redis` and `order`: redis.asyncio; `postgres`: asyncpg.
 
 Prints `N answers right` (status 0), or what is wrong (status 1).
 """
@@ -67,19 +67,12 @@ async def _redis_sleeper(client):
         expect("BLPOP", await answer, (b"u:wait", f"item {number}".encode()))
     async with client.pubsub() as pubsub:
         await pubsub.subscribe("u:news")
+        messages = pubsub.listen()
+        await anext(messages)
         for number in range(20):
             await client.publish("u:news", f"news {number}")
-        told = [message["data"] async for message in _first(pubsub.listen(), 21)]
-        expect("SUBSCRIBE", told[1:], [f"news {number}".encode() for number in range(20)])
+        expect("SUBSCRIBE", [(await anext(messages))["data"] for _ in range(20)], [f"news {number}".encode() for number in range(20)])
     return 40
-
-
-async def _first(messages, count):
-    async for message in messages:
-        yield message
-        count -= 1
-        if not count:
-            return
 
 
 async def redis(options):
@@ -89,6 +82,20 @@ async def redis(options):
     right = sum(done) + await _redis_sleeper(client)
     await client.aclose()
     return right
+
+
+async def order(options):
+    """Who has subscribed on a young connection, and then publishes on an old one, is told: nobody waits for the subscription's answer."""
+    from redis import asyncio as library
+    client = library.Redis(unix_socket_path=options.path, protocol=2)
+    for number in range(1000):
+        await client.set("u:old", number)
+    for number in range(options.count):
+        async with client.pubsub() as pubsub:
+            await pubsub.subscribe(f"u:{number}")
+            expect("PUBLISH", await client.publish(f"u:{number}", "x"), 1)
+    await client.aclose()
+    return options.count
 
 
 # ---- asyncpg
@@ -147,13 +154,13 @@ async def postgres(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("echo", "redis", "postgres"))
+    parser.add_argument("what", choices=("echo", "redis", "order", "postgres"))
     parser.add_argument("path", help="a socket, or PostgreSQL's directory of sockets")
     parser.add_argument("--connections", type=int, default=5)
     parser.add_argument("--count", type=int, default=60, help="how many answers on each connection, at least")
     options = parser.parse_args()
     try:
-        print(f"{uvloop.run({'echo': echo, 'redis': redis, 'postgres': postgres}[options.what](options))} answers right")
+        print(f"{uvloop.run({'echo': echo, 'redis': redis, 'order': order, 'postgres': postgres}[options.what](options))} answers right")
     except Wrong as wrong:
         print(f"wrong: {wrong}")
         return 1

@@ -2,10 +2,13 @@
 // mmap. A ring that carries epoll_ctl alone keeps nobody from the ring in memory. Where the kernel refuses rings, epoll_ctl is called.
 #include <fcntl.h>
 #include <liburing.h>
-#include <poll.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -528,6 +531,26 @@ BEHAVIOUR{.name = "a_thread_waits_while_another_submits",
               },
           .client = ask_and_close};
 
+BEHAVIOUR{.name = "threads_with_rings_of_their_own",
+          .server =
+              [](int fd) {
+                std::vector<std::thread> threads;
+                for (const int each : {fd, accept_another(), accept_another(), accept_another()})
+                  threads.emplace_back([each] {
+                    for (int i = 0; i < 20; ++i) {
+                      const Ring passing;
+                    }
+                    register_and_serve(each, kNoArray);
+                  });
+                for (std::thread& thread : threads) thread.join();
+              },
+          .client =
+              [](int fd) {
+                std::vector<std::thread> threads;
+                for (const int each : {fd, connect_another(), connect_another(), connect_another()}) threads.emplace_back(ask_and_close, each);
+                for (std::thread& thread : threads) thread.join();
+              }};
+
 // ---- what goes back to the kernel
 
 // With a flag, an entry may have to wait for its turn.
@@ -579,6 +602,35 @@ BEHAVIOUR{.name = "silent",
                   ring.submit();
                 }
                 serve(ring, set, fd);
+              },
+          .client = ask_and_close,
+          .leaves_ring = true};
+
+// A sandbox that refuses epoll_ctl sees nothing of the entries.
+BEHAVIOUR{.name = "in_a_sandbox_without_epoll_ctl",
+          .server =
+              [](int fd) {
+                Ring ring;
+                const Set set;
+                if (!ring) CHECK_EQ(ring.control_now(set, EPOLL_CTL_ADD, fd, EPOLLIN), 0);
+                sock_filter steps[] = {
+                    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 1),
+                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+                };
+                const sock_fprog filter{.len = 4, .filter = steps};
+                CHECK_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+                CHECK_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+                if (ring) CHECK_EQ(ring.control_now(set, EPOLL_CTL_ADD, fd, EPOLLIN), 0);
+                uint64_t position = 0;
+                while (wait_one(set, fd) & EPOLLIN) {
+                  const std::string data = read_some(fd, kMessage);
+                  if (data.empty()) break;
+                  CHECK_EQ(agreeing(data, position), data.size());
+                  position += data.size();
+                  write_all(fd, data);
+                }
               },
           .client = ask_and_close,
           .leaves_ring = true};
