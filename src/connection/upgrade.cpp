@@ -9,6 +9,7 @@
 #include "observe/report.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
+#include "wait/prepare.h"
 
 namespace shunt {
 
@@ -76,6 +77,7 @@ Reason reason_of_failure(long error) {
 }
 
 void attach(Connection& c, int memfd) {
+  if (!prepare_to_upgrade()) return c.side->plain.store(Reason::no_resources, memory_order_relaxed);
   Locked upgrading(upgrade_lock);
   Reason refusal = Reason::none;
   Mapping channel{c.header_place, nullptr};
@@ -108,6 +110,7 @@ bool offer_is_due(const Connection& c, uint64_t bytes_to_write) {
 
 long offer(Connection& c, int fd, const SendRequest& request) {
   sys::SignalsBlocked alone;
+  if (!prepare_to_upgrade()) return c.side->plain.store(Reason::no_resources, memory_order_relaxed), -EAGAIN;
   Mapping channel{c.header_place, nullptr};
   int memfd = -1;
   {
