@@ -61,18 +61,21 @@ Effect effect_of(int level, int name, const void* value, socklen_t length) {
   }
 }
 
-// The timeout as the kernel rounded it. 0: none.
-uint64_t kernel_timeout_ns(int fd, int name) {
+uint64_t nanoseconds(const timeval& time) {
+  return static_cast<uint64_t>(time.tv_sec) * 1000000000u + static_cast<uint64_t>(time.tv_usec) * 1000u;
+}
+
+// The timeout as the kernel rounded it, or what the program has set it to where nobody may ask. 0: none.
+uint64_t kernel_timeout_ns(int fd, int name, const timeval& set) {
   timeval value{};
   socklen_t length = sizeof value;
-  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) < 0) return 0;
-  return static_cast<uint64_t>(value.tv_sec) * 1000000000u + static_cast<uint64_t>(value.tv_usec) * 1000u;
+  return nanoseconds(sys::raw(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) < 0 ? set : value);
 }
 
 // sock_set_timeout: a negative time means "do not wait", which reads back as 0, as "for ever" does.
 uint64_t timeout_ns(int fd, int name, const void* value, socklen_t length) {
-  if (length >= sizeof(timeval) && static_cast<const timeval*>(value)->tv_sec < 0) return 1;
-  return kernel_timeout_ns(fd, name);
+  const timeval set = length >= sizeof(timeval) ? *static_cast<const timeval*>(value) : timeval{};
+  return set.tv_sec < 0 ? 1 : kernel_timeout_ns(fd, name, set);
 }
 
 }  // namespace
@@ -137,8 +140,13 @@ bool gets_credentials(int fd) {
 void read_timeouts(int fd) {
   Pin connection(fd);
   if (!connection) return;
-  connection->side->receive_timeout_ns.store(kernel_timeout_ns(fd, kReceiveTimeoutOld), std::memory_order_relaxed);
-  connection->side->send_timeout_ns.store(kernel_timeout_ns(fd, kSendTimeoutOld), std::memory_order_relaxed);
+  timeval ignored;
+  socklen_t length = sizeof ignored;
+  Reason none = Reason::none;  // who may not ask stays where the kernel knows them
+  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, kReceiveTimeoutOld, &ignored, &length) < 0)
+    connection->side->plain.compare_exchange_strong(none, Reason::no_resources, std::memory_order_relaxed);
+  connection->side->receive_timeout_ns.store(kernel_timeout_ns(fd, kReceiveTimeoutOld, {}), std::memory_order_relaxed);
+  connection->side->send_timeout_ns.store(kernel_timeout_ns(fd, kSendTimeoutOld, {}), std::memory_order_relaxed);
 }
 
 }  // namespace shunt::calls

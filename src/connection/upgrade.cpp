@@ -10,6 +10,7 @@
 #include "observe/report.h"
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
+#include "wait/prepare.h"
 
 namespace shunt {
 
@@ -82,6 +83,7 @@ Reason reason_of_failure(long error) {
 Reason reason_to_refuse(Connection& c, int fd) {
   if (c.side->holders.load(memory_order_relaxed) != 1) return Reason::shared_before_upgrade;
   if (!has_evidence(c) || !readiness_hooks.may_upgrade(c)) return Reason::unseen_use;
+  if (!prepare_to_upgrade()) return Reason::no_resources;
   return refresh_description(c, fd);
 }
 
@@ -112,6 +114,7 @@ void attach(Connection& c, int fd, int memfd) {
 
 long offer(Connection& c, int fd, const SendRequest& request) {
   sys::SignalsBlocked alone;
+  if (!prepare_to_upgrade()) return stay_plain(c, Reason::no_resources), -EAGAIN;
   Mapping channel{c.header_place, nullptr};
   int memfd = -1;
   {

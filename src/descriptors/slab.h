@@ -23,4 +23,10 @@ void discount_fork();
 // All slots belong to the parent from now on. `in_use` tells how many descriptors of the child, and calls that it goes on with, refer to a connection.
 void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&));
 
+// In a child of a fork that nobody told the library of. No call.
+bool slabs_were_copied();
+
+// Whether memory for a connection can be had: asked before the peer is shown that there will be one.
+bool can_allocate_connection();
+
 }  // namespace shunt

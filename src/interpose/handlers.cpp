@@ -3,6 +3,7 @@
 // kernel has; nothing else remembers it.
 #include "interpose/handlers.h"
 
+#include <elf.h>
 #include <sched.h>
 
 #include <atomic>
@@ -37,14 +38,23 @@ constinit std::atomic<bool> installing{false};
 constexpr int kByFilter = 1;  // SYS_SECCOMP of <linux/signal.h>
 bool is_answer(int signal, const siginfo_t& information) { return signal == SIGSYS && information.si_code == kByFilter; }
 
-// The linker's: this library's first byte, and the end of its code.
-extern "C" [[gnu::visibility("hidden")]] const char __ehdr_start[], etext[];
+// The linker's: this library's first bytes, which say where its code lies.
+extern "C" [[gnu::visibility("hidden")]] const Elf64_Ehdr __ehdr_start;
+
+bool is_our_code(const void* place) {
+  const auto* first = reinterpret_cast<const uint8_t*>(&__ehdr_start);
+  const auto* part = reinterpret_cast<const Elf64_Phdr*>(first + __ehdr_start.e_phoff);
+  const auto at = static_cast<uint64_t>(static_cast<const uint8_t*>(place) - first);
+  for (int i = 0; i < __ehdr_start.e_phnum; ++i)
+    if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) && at - part[i].p_vaddr < part[i].p_memsz) return true;
+  return false;
+}
 
 // A call of ours was answered. The program made none, and finds errno as it was, whatever its handler does.
 class AnsweredCall {
  public:
   AnsweredCall(int signal, const siginfo_t& information)
-      : ours_(is_answer(signal, information) && information.si_call_addr >= __ehdr_start && information.si_call_addr <= etext), error_(errno) {}
+      : ours_(is_answer(signal, information) && is_our_code(information.si_call_addr)), error_(errno) {}
   ~AnsweredCall() {
     if (ours_) errno = error_;
   }
@@ -181,12 +191,18 @@ int install_handler(int signal, const struct sigaction* action, struct sigaction
   return result;
 }
 
-void install_handlers_of_faults() {
+bool install_handlers_of_faults() {
+  const int error = errno;
   Installing one_at_a_time;
+  bool works = true;
   for (const int signal : {SIGSEGV, SIGBUS}) {
     struct sigaction current = {};
-    if (next.sigaction(signal, nullptr, &current) == 0 && needs_trampoline(signal, current)) install_trampoline(signal, current, 0, nullptr);
+    works = works && next.sigaction(signal, nullptr, &current) == 0;
+    // A handler that is none of the trampolines came past libc: its owner looks at it himself.
+    if (works && current.sa_handler == SIG_DFL) works = install_trampoline(signal, current, 0, nullptr) == 0;
   }
+  errno = error;
+  return works;
 }
 
 void handlers_after_fork_in_child() { installing.store(false, std::memory_order_relaxed); }

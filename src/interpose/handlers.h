@@ -6,9 +6,9 @@
 
 namespace shunt::interpose {
 
-// At the start, where the program has no handlers of its own yet, for the faults that end a copy (shm/user_copy.h). The program is shown SIG_DFL, and any
-// other fault ends it as without the library.
-void install_handlers_of_faults();
+// Before the first copy from or to a ring, for the faults that end one (shm/user_copy.h): where the program has no handler it is shown SIG_DFL, and any other
+// fault ends it as without the library. False: refused. errno is left as it was.
+bool install_handlers_of_faults();
 
 // sigaction(2).
 int install_handler(int signal, const struct sigaction* action, struct sigaction* old);

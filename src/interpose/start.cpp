@@ -1,7 +1,7 @@
 // Start-up order, fork, and the end. Must not allocate; runs before main, on one thread.
 #include "interpose/start.h"
 
-#include <linux/membarrier.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/auxv.h>
 
@@ -19,6 +19,7 @@
 #include "sys/raw.h"
 #include "sys/signal_mask.h"
 #include "wait/held_back.h"
+#include "wait/prepare.h"
 
 namespace shunt::interpose {
 
@@ -43,12 +44,22 @@ const char* file_name(const char* path) {
   return slash ? slash + 1 : path;
 }
 
+// Who asked for nothing that names the program.
+bool is_named(char** environment) {
+  static constexpr const char* kNamed[] = {"SHUNT_ONLY=", "SHUNT_SKIP=", "SHUNT_REPORT=", "SHUNT_LOG="};
+  for (; environment && *environment; ++environment)
+    for (const char* option : kNamed)
+      if (strncmp(*environment, option, strlen(option)) == 0) return true;
+  return false;
+}
+
 // The whole path of the executable; but a program of several names (by symbolic links) goes by the one it was called
 // by.
-void read_program_path() {
+void read_program_path(char** environment) {
+  const auto* called = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  if (!is_named(environment)) return set_program(called ? called : "");
   const long length = sys::raw(SYS_readlink, "/proc/self/exe", program, sizeof program - 1);
   program[length > 0 ? length : 0] = '\0';
-  const auto* called = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   const bool is_name = called && strncmp(called, "/dev/fd/", 8) != 0 && strncmp(called, "/proc/", 6) != 0;
   if (is_name && strcmp(file_name(called), file_name(program)) != 0) set_program(called);
 }
@@ -74,13 +85,19 @@ void set_behaviour() {
   }
 }
 
-bool register_membarrier() { return sys::raw(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0; }
+// A library before us may have a clock of its own (faketime); this one is found by no name that it could have.
+void find_clock() {
+  void* vdso = dlopen("linux-vdso.so.1", RTLD_NOLOAD | RTLD_NOW);
+  if (vdso) sys::vdso_clock = reinterpret_cast<int (*)(clockid_t, timespec*)>(dlsym(vdso, "__vdso_clock_gettime"));
+  dlerror();
+}
 
 bool start(char** environment) {
   options = read_options(environment, program);
-  if (options.excluded || getauxval(AT_SECURE) != 0 || !register_membarrier()) return false;
+  if (options.excluded || getauxval(AT_SECURE) != 0) return false;
   set_log(options);
   set_behaviour();
+  find_clock();
   patience.start(options.spin_us);
   note_process();
   install_readiness();
@@ -93,10 +110,10 @@ bool start_once(char** environment) {
   if (!state.compare_exchange_strong(waiting, State::starting)) return waiting == State::active;
   const int saved = errno;
   resolve();
-  read_program_path();
+  read_program_path(environment);
   if (getauxval(AT_SECURE) == 0) note_inheritance(environment);
   const bool works = start(environment);
-  if (works) install_handlers_of_faults();
+  protect_copies = install_handlers_of_faults;
   state.store(works ? State::active : State::inactive, std::memory_order_release);
   errno = saved;
   return works;

@@ -188,7 +188,7 @@ long SetWait::ask_kernel() {
   tags_seen_ = false;
   for (bool more = true; more;) {
     const int room = room_ - count_;
-    const long fetched = sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room, 0, nullptr, sizeof(uint64_t));
+    const long fetched = sys::epoll_look(epoll_fd_, events_ + count_, room);
     if (fetched < 0) return fetched;
     more = fetched == room && count_ == 0;
     accept(fetched);

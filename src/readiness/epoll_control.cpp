@@ -4,13 +4,14 @@
 
 #include "readiness/epoll_set.h"
 #include "readiness/readiness.h"
+#include "sys/next.h"
 #include "sys/raw.h"
 
 namespace shunt {
 namespace {
 
 long kernel_control(int epoll_fd, int operation, int fd, epoll_event* event) {
-  return sys::raw(SYS_epoll_ctl, epoll_fd, operation, fd, event);
+  return sys::epoll_ctl(epoll_fd, operation, fd, event);
 }
 
 // On the kernel for good: its own registration stays right for ever.

@@ -5,6 +5,7 @@
 #include "readiness/epoll_set.h"
 #include "readiness/events.h"
 #include "readiness/readiness.h"
+#include "sys/next.h"
 #include "sys/raw.h"
 
 namespace shunt {
@@ -75,7 +76,7 @@ long disable_in_kernel(Registration& r, int epoll_fd) {
   epoll_event event{};
   event.events = EPOLLOUT | EPOLLONESHOT;
   event.data.u64 = nobodys_tag();
-  const long result = sys::raw(SYS_epoll_ctl, epoll_fd, r.asked == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, r.fd, &event);
+  const long result = sys::epoll_ctl(epoll_fd, r.asked == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, r.fd, &event);
   if (result == 0) r.asked = event.events;
   return result;
 }
@@ -148,7 +149,7 @@ long tell_kernel(Registration& r, int epoll_fd, int operation, Kick kick) {
   if (operation == EPOLL_CTL_MOD && ended_in_kernel(r)) operation = EPOLL_CTL_ADD;
   if (operation != EPOLL_CTL_ADD && !is_reachable(r)) return -EBADF;
   epoll_event event = kernel_event(r, kick);
-  const long result = sys::raw(SYS_epoll_ctl, epoll_fd, operation, r.fd, &event);
+  const long result = sys::epoll_ctl(epoll_fd, operation, r.fd, &event);
   if (result == 0) r.asked = operation == EPOLL_CTL_DEL ? 0 : event.events;
   return result;
 }

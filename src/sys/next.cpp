@@ -60,6 +60,22 @@ bool is_epolls_own(long result) { return result >= 0 || result == -EINTR || resu
 
 }  // namespace
 
+long epoll_look(int fd, epoll_event* events, int room) {
+  long result = raw(SYS_epoll_pwait, fd, events, room, 0, nullptr, sizeof(uint64_t));
+  if (!is_epolls_own(result)) result = raw(SYS_epoll_wait, fd, events, room, 0);
+  if (!is_epolls_own(result)) result = call(next.epoll_pwait, SYS_epoll_pwait, fd, events, room, 0, nullptr);
+  return result;
+}
+
+long epoll_ctl(int fd, int operation, int of, epoll_event* event) {
+  const long result = raw(SYS_epoll_ctl, fd, operation, of, event);
+  if (!refused(result) || !next.epoll_ctl) return result;
+  const int saved = errno;
+  const long again = next.epoll_ctl(fd, operation, of, event) == 0 ? 0 : -errno;
+  errno = saved;
+  return again;
+}
+
 long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
   // A sleep shorter than a millisecond needs epoll_pwait2; where that is not to be had, the next whole millisecond serves.
   static std::atomic<bool> lacks_pwait2{false};

@@ -17,6 +17,7 @@ struct Next {
   ssize_t (*sendmsg)(int, const msghdr*, int);
   int (*ppoll)(pollfd*, nfds_t, const timespec*, const sigset_t*);
   int (*epoll_pwait)(int, epoll_event*, int, int, const sigset_t*);
+  int (*epoll_ctl)(int, int, int, epoll_event*);
   // libc's cleanup of the first kind, which runs also when a jump leaves its frame. Null, or all three.
   void (*cleanup_push)(_pthread_cleanup_buffer*, void (*)(void*), void*);
   void (*cleanup_pop)(_pthread_cleanup_buffer*, int);
@@ -45,6 +46,10 @@ long blocking_send(int fd, const void* data, size_t bytes, int flags);
 long blocking_recvmsg(int fd, msghdr* message, int flags);
 long blocking_sendmsg(int fd, const msghdr* message, int flags);
 long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+// What a set has now; the library's own call, or, where that is refused, the program's. Never sleeps.
+long epoll_look(int fd, epoll_event* events, int room);
+// The same for a registration.
+long epoll_ctl(int fd, int operation, int of, epoll_event* event);
 long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
 
 }  // namespace shunt::sys

@@ -46,7 +46,6 @@ void Patience::start(int limit_us) {
   probe_cycles_ = cycles_per_us_ * kProbeUs;
   wanted_cycles_ = cycles_per_us_ * kWantedUs;
   limit_cycles_ = cycles_per_us_ * static_cast<uint64_t>(limit_us < 0 ? kDefaultLimitUs : limit_us);
-  if (limit_cycles_ > 0) read_affinity();
 }
 
 void Patience::read_affinity() {
@@ -73,7 +72,8 @@ void Patience::dear_yield(uint64_t now) {
 uint64_t Patience::limit_for(History& history) {
   if (limit_cycles_ == 0) return 0;
   // The program may have been pinned or set free since: look again from time to time.
-  if ((waits_.fetch_add(1, std::memory_order_relaxed) & 4095) == 16) read_affinity();
+  const uint32_t wait = waits_.fetch_add(1, std::memory_order_relaxed);
+  if (wait == 0 || (wait & 4095) == 16) read_affinity();
   if (cycles() < quiet_until_.load(std::memory_order_relaxed)) return 0;
   if (history.pause > 0) return --history.pause, 0;
   return limit_cycles_;

@@ -22,7 +22,7 @@ inline constexpr uint32_t kAnyCpu = 0xffffffff;
 
 class Patience {
  public:
-  // Reads the CPU affinity and the speed of the cycle counter. Once, before main; `limit_us` < 0: the built-in limit.
+  // Measures the speed of the cycle counter. Once, before main; `limit_us` < 0: the built-in limit.
   void start(int limit_us);
 
   uint64_t cycles_per_us() const { return cycles_per_us_; }
