@@ -95,7 +95,8 @@ struct EpollSet {
   Registration* hot_first;           // under the lock
   Registration* hot_last;
   uint32_t hot_count;
-  bool memory_first;      // who may fill the caller's array first: changes when somebody filled it
+  bool kernel_first;      // who may fill the caller's array first: changes when somebody filled it
+  std::atomic<uint8_t> kernels_turns;  // > 0: the kernel has told something of its own lately. A hint
   Registration* members;  // under registry_lock
   uint32_t pass;
   std::atomic<int> fd;          // a descriptor of the set, as last used
