@@ -159,7 +159,7 @@ class SetWait : Duty {
   bool tags_seen_ = false;  // in the last answer of the kernel
   bool kernel_news_ = false;  // the last answer told of something that was not known
   bool memory_news_ = false;  // so did the last look at memory
-  bool asked_ = false;      // the kernel, since memory was looked at last
+  bool asked_ = false;      // the kernel, since the last collect() began
   bool looked_once_ = false;  // at memory in this collect()
   bool anything_hot_ = false; // when it was last looked
   uint32_t doubtful_ = 0;   // hot registrations that were looked at before the last one that told something
@@ -320,7 +320,7 @@ bool SetWait::visit(Registration& r) {
 // Looks at every hot registration once, beginning with the one that waited longest. True: the kernel must be asked
 // after that.
 bool SetWait::scan() {
-  asked_ = looked_once_ = false;
+  looked_once_ = false;
   doubtful_ = 0;
   Locked lock(set_.lock);
   if (lock.nested()) return false;  // a handler inside its own thread's wait: the kernel's answer must do
@@ -381,6 +381,7 @@ long SetWait::gather(Kernel how) {
 // Everything that is ready: the kernel's and memory's. When there is more than room, they take turns to go first.
 long SetWait::collect(Kernel how) {
   const int begin = count_;
+  asked_ = false;
   const long result = gather(how);
   // The kernel was asked last, and its answer is first: it has an order, and what it tells at once is mostly older than what a spin saw first.
   const int memory = told_count_ > 0 && told_[0].at == begin && answer_count_ > 0 && answers_[0].begin >= begin ? answers_[0].begin : begin;
