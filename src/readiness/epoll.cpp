@@ -1,6 +1,6 @@
 // epoll_wait and its kin: the kernel's events, and in their place those of registrations that are answered from memory.
 // Any thread, signal handlers included. The cost is in the number of hot registrations, never of all. Sleeps in libc's
-// epoll_pwait with no lock held.
+// wait with no lock held.
 #include <algorithm>
 #include <cerrno>
 #include <new>
@@ -104,8 +104,8 @@ enum class Kernel : uint8_t {
 
 class SetWait : Duty {
  public:
-  SetWait(EpollSet& set, int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)
-      : set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {
+  SetWait(EpollSet& set, int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask, sys::EpollCall call)
+      : call_(call), set_(set), epoll_fd_(epoll_fd), events_(events), room_(room), mask_(mask), deadline_(timeout) {
     begin(kFate);
   }
   ~SetWait() { done(); }
@@ -147,6 +147,7 @@ class SetWait : Duty {
   void remember_epoch();
   bool epoch_moved() const { return set_.epoch.load(std::memory_order_seq_cst) != epoch_; }
 
+  sys::EpollCall call_;
   EpollSet& set_;
   int epoll_fd_;
   epoll_event* events_;
@@ -253,7 +254,7 @@ long SetWait::ask_kernel() {
   tags_seen_ = kernel_news_ = false;
   for (bool more = true; more;) {
     const int room = room_ - count_;
-    const long fetched = sys::raw(SYS_epoll_pwait, epoll_fd_, events_ + count_, room, 0, nullptr, sizeof(uint64_t));
+    const long fetched = sys::ask_epoll(call_, epoll_fd_, events_ + count_, room);
     if (fetched < 0) return fetched;
     more = fetched == room && count_ == 0;
     accept(fetched);
@@ -424,10 +425,16 @@ long SetWait::sleep(uint64_t longest_ns) {
     if (slept_) blocked.emplace();
     slept_ = true;
     const sigset_t* mask = mask_ || !blocked ? mask_ : blocked->before();
-    if (!watch_.interrupted())
-      result = sys::blocking_epoll_pwait(epoll_fd_, events_, room_, forever ? nullptr : &timeout, mask);
-    else  // what is ready comes before a signal
-      result = interrupted_after(sys::raw(SYS_epoll_pwait, epoll_fd_, events_, room_, 0, nullptr, sizeof(uint64_t)));
+    const timespec* const until = forever ? nullptr : &timeout;
+    if (watch_.interrupted())  // what is ready comes before a signal
+      result = interrupted_after(sys::ask_epoll(call_, epoll_fd_, events_, room_));
+    else
+      result = sys::blocking_epoll(call_, epoll_fd_, events_, room_, until, mask);
+    // A filter does not let through what the program has not called.
+    if (blocked && !sys::is_answer(result)) {
+      blocked.reset();
+      result = sys::blocking_epoll(call_, epoll_fd_, events_, room_, until, mask_);
+    }
     asked_ = true;
   }
   if (asleep_in_family_) count_and_mark(set_.family->asleep, ~0u, asleep_in_family_, 0);
@@ -513,11 +520,11 @@ long SetWait::run() {
 
 }  // namespace
 
-long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
+long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask, sys::EpollCall call) {
   SetUse set(epoll_fd);
   if (!set || room <= 0 || !events || !valid_timeout(timeout))
-    return sys::blocking_epoll_pwait(epoll_fd, events, room, timeout, mask);
-  return SetWait(*set, epoll_fd, events, room, timeout, mask).run();
+    return sys::blocking_epoll(call, epoll_fd, events, room, timeout, mask);
+  return SetWait(*set, epoll_fd, events, room, timeout, mask, call).run();
 }
 
 }  // namespace shunt

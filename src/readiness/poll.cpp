@@ -62,9 +62,10 @@ struct Watched {
 
 class PollWait : Duty {
  public:
-  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, pollfd* kernel, Watched* watched,
-           size_t room)
-      : fds_(fds),
+  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, sys::PollCall call, pollfd* kernel,
+           Watched* watched, size_t room)
+      : call_(call),
+        fds_(fds),
         count_(count),
         timeout_(timeout),
         mask_(mask),
@@ -129,6 +130,7 @@ class PollWait : Duty {
   uint64_t prepare_sleep();
   void note_empty_wakes();
 
+  sys::PollCall call_;
   pollfd* fds_;
   nfds_t count_;
   const timespec* timeout_;
@@ -165,8 +167,7 @@ void PollWait::fill_kernel() {
 }
 
 long PollWait::ask_kernel(bool with_mask) {
-  const timespec zero{};
-  return sys::ppoll(kernel_, count_, &zero, with_mask ? mask_ : nullptr);
+  return sys::ask_poll(call_, kernel_, count_, with_mask ? mask_ : nullptr);
 }
 
 // look() asks the kernel whether a silent peer lives. For several of them one question does.
@@ -383,9 +384,13 @@ long PollWait::sleep() {
     std::optional<sys::SignalsBlocked> blocked;
     if (slept_) blocked.emplace();
     slept_ = asked_ = true;
-    result = watch_.interrupted()
-                 ? -EINTR
-                 : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_ || !blocked ? mask_ : blocked->before());
+    const timespec* const until = longest == kForever ? nullptr : &timeout;
+    result = watch_.interrupted() ? -EINTR : sys::blocking_poll(call_, kernel_, count_, until, mask_ || !blocked ? mask_ : blocked->before());
+    // A filter does not let through what the program has not called.
+    if (blocked && !sys::is_answer(result)) {
+      blocked.reset();
+      result = sys::blocking_poll(call_, kernel_, count_, until, mask_);
+    }
   }
   const uint64_t now = cycles();
   each_on_ring([&](Watched& w) {
@@ -400,7 +405,7 @@ long PollWait::sleep() {
 long PollWait::run() {
   if (!find_rings()) {
     // All on the kernel so far: its own call. A channel that appears meanwhile is announced by a bell.
-    const long result = sys::blocking_ppoll(fds_, count_, timeout_, mask_);
+    const long result = sys::blocking_poll(call_, fds_, count_, timeout_, mask_);
     if (result < 0 || !find_rings()) return result;
     slept_ = true;
   }
@@ -463,14 +468,14 @@ bool too_many(nfds_t count) {
 
 }  // namespace
 
-long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, sys::PollCall call) {
   const bool kernels_error = !fds || count > static_cast<nfds_t>(kMaxDescriptors) || !valid_timeout(timeout);
   const size_t ours = kernels_error ? 0 : connections_among(fds, count);
-  if (ours == 0 || too_many(count)) return sys::blocking_ppoll(fds, count, timeout, mask);
+  if (ours == 0 || too_many(count)) return sys::blocking_poll(call, fds, count, timeout, mask);
   Scratch<pollfd, kFew> kernel(count);
   Scratch<Watched, 16> watched(ours);
   if (!kernel.get() || !watched.get()) return -ENOMEM;
-  return PollWait(fds, count, timeout, mask, kernel.get(), watched.get(), ours).run();
+  return PollWait(fds, count, timeout, mask, call, kernel.get(), watched.get(), ours).run();
 }
 
 }  // namespace shunt
