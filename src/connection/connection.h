@@ -158,6 +158,11 @@ inline bool known_alive(const Connection& connection, uint64_t now) {
 // After a call was left half way: the peer is woken for what the call has moved.
 void ring_if_owed(Connection& connection, int fd);
 
+// A wait of this process has told the program that there is something to read.
+inline void note_wait(const Connection& c) {
+  c.side->waits.store(c.side->waits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
 // ---- life (upgrade.cpp, demote.cpp, life.cpp)
 
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
@@ -187,6 +192,8 @@ struct EpollSet;
 struct ReadinessHooks {
   // The connection gets a channel: switch its registrations. Under the upgrade lock, under no lock of the connection.
   void (*channel_appeared)(Connection& connection) = [](Connection&) {};
+  // Every epoll set that has the connection is one that this process waits on through the library. Under no lock.
+  bool (*may_upgrade)(Connection& connection) = [](Connection&) { return true; };
   // Both directions are the kernel's again.
   void (*demoted)(Connection& connection) = [](Connection&) {};
   // Bells that a registered set may count on are about to be taken. True: every set will look again by itself. Under no lock.

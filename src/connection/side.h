@@ -81,6 +81,7 @@ struct alignas(64) Side {
   std::atomic<uint32_t> kernel_writers;   // atomic: threads inside a kernel write that began before the channel
   std::atomic<uint32_t> space_sleepers;   // atomic: threads asleep until there is space
   std::atomic<uint64_t> send_timeout_ns;  // atomic: SO_SNDTIMEO, 0: none
+  std::atomic<uint32_t> waits;            // atomic: how often a wait of the family told of something to read. A hint
   std::atomic<uint64_t> alive_at;         // atomic: cycle count when the peer was last known to be alive
   std::atomic<uint64_t> sent_after;       // atomic: bytes written to the kernel after the down-fence
   std::atomic<uint64_t> unsent_from;      // atomic: 1 + the ring position from which on nobody was there to get the bytes; 0: none

@@ -135,6 +135,7 @@ class SetWait : Duty {
   long ask_kernel();
   void accept(long fetched);
   bool accept_tagged(epoll_event& event);
+  bool accept_native(const epoll_event& event);
   bool merge(const epoll_event& event, int& place);
   bool scan();
   bool rescan();
@@ -197,16 +198,34 @@ bool SetWait::accept_tagged(epoll_event& event) {
   {
     // What has become the program's since it was fetched the kernel tells anew: by another thread or process.
     const FamilySection section(*r);
-    if (r->mode.load(std::memory_order_relaxed) == Mode::native) {
-      if (!(event.data.u64 & kOneShotTag) || r->given_back) return false;
-      event.data.u64 = r->data;
-      r->fired = (r->events & EPOLLONESHOT) != 0;
-      return true;
-    }
+    if (r->mode.load(std::memory_order_relaxed) == Mode::native) return false;
   }
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) return forget_in_kernel(*r), false;
   r->ended |= event.events & kEnds;
   r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
+  heat_up(*r);
+  ++epoch_;
+  tags_seen_ = true;
+  return false;
+}
+
+// An event with the program's own word. False: it has become one of ours to tell since it was fetched.
+bool SetWait::accept_native(const epoll_event& event) {
+  Locked lock(set_.lock);
+  Registration* r = lock.nested() ? nullptr : set_.words.only(event.data.u64);
+  if (!r) return true;
+  const FamilySection section(*r);
+  const Mode mode = r->mode.load(std::memory_order_relaxed);
+  const bool one_shot = (r->events & EPOLLONESHOT) != 0;
+  if (mode == Mode::native) {
+    r->told_here = true;
+    if (one_shot && !r->doubtful) r->fired = true;
+    if ((event.events & EPOLLIN) && !has_channel(*r->connection)) note_wait(*r->connection);
+    return true;
+  }
+  if (mode != Mode::tagged || !one_shot) return true;
+  if (r->fired) return false;
+  r->edges.fetch_or(kEdgeOfRequest, std::memory_order_relaxed);
   heat_up(*r);
   ++epoch_;
   tags_seen_ = true;
@@ -236,9 +255,10 @@ void SetWait::accept(long fetched) {
   if (fetched < room_ - count_) complete_at_ = cycles();
   const int begin = count_;
   int place = 0;
+  const bool follows = set_.followed.load(std::memory_order_relaxed) > set_.tagged.load(std::memory_order_relaxed) || set_.one_shots.load(std::memory_order_relaxed);
   for (long i = 0; i < fetched; ++i) {
     epoll_event event = events_[begin + i];
-    if (is_tag(event.data.u64) && !accept_tagged(event)) continue;
+    if (is_tag(event.data.u64) ? !accept_tagged(event) : follows && !accept_native(event)) continue;
     if (merge(event, place)) continue;
     events_[count_++] = event;
     kernel_news_ = true;
@@ -254,10 +274,13 @@ long SetWait::ask_kernel() {
   tags_seen_ = kernel_news_ = false;
   for (bool more = true; more;) {
     const int room = room_ - count_;
+    set_.fetching.fetch_add(1, std::memory_order_seq_cst);  // SYNC: pairs with modify()
     const long fetched = sys::ask_epoll(call_, epoll_fd_, events_ + count_, room);
-    if (fetched < 0) return fetched;
     more = fetched == room && count_ == 0;
-    accept(fetched);
+    if (fetched > 0) accept(fetched);
+    set_.fetching.fetch_sub(1, std::memory_order_seq_cst);
+    if (fetched < 0) return fetched;
+    if (fetched == 0) accept(0);
     more = more && count_ == 0;
   }
   return 0;
@@ -438,8 +461,8 @@ long SetWait::sleep(uint64_t longest_ns) {
     asked_ = true;
   }
   if (asleep_in_family_) count_and_mark(set_.family->asleep, ~0u, asleep_in_family_, 0);
-  count_and_mark(set_.asleep, ~0u, asleep_, 0);
   if (result > 0) accept(result);
+  count_and_mark(set_.asleep, ~0u, asleep_, 0);
   return result;
 }
 

@@ -301,6 +301,8 @@ long PollWait::collect(Kernel how) {
 void PollWait::publish() {
   for (nfds_t i = 0; i < count_; ++i) fds_[i].revents = kernel_[i].revents;
   each_on_ring([this](Watched& w) { entry(w).revents = w.bits; });
+  for (size_t i = 0; i < watched_count_; ++i)
+    if (!watched_[i].on_ring && (entry(watched_[i]).revents & kReadable)) note_wait(watched_[i].connection());
 }
 
 bool PollWait::spin() {
@@ -406,7 +408,11 @@ long PollWait::run() {
   if (!find_rings()) {
     // All on the kernel so far: its own call. A channel that appears meanwhile is announced by a bell.
     const long result = sys::blocking_poll(call_, fds_, count_, timeout_, mask_);
-    if (result < 0 || !find_rings()) return result;
+    if (result < 0 || !find_rings()) {
+      for (size_t i = 0; i < watched_count_ && result > 0; ++i)
+        if (entry(watched_[i]).revents & kReadable) note_wait(watched_[i].connection());
+      return result;
+    }
     slept_ = true;
   }
   // A spin that brings something asks the kernel afterwards, so it need not before.

@@ -29,6 +29,7 @@ long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* tim
 struct Connection;
 struct EpollSet;
 void readiness_channel_appeared(Connection& connection);
+bool readiness_may_upgrade(Connection& connection);
 void readiness_demoted(Connection& connection);
 void readiness_before_relay(Connection& connection);
 void readiness_after_relay(Connection& connection);

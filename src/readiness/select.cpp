@@ -212,7 +212,13 @@ bool select_by_kernel(const Sets& sets, int count, const timespec* timeout, cons
   if (result <= 0) return true;
   unsigned long* const copy = asked.get();
   const Sets before{sets.read ? copy : nullptr, sets.write ? copy + words : nullptr, sets.except ? copy + 2 * words : nullptr, sets.count, sets.call};
-  if (!any_on_ring(before)) return true;
+  if (!any_on_ring(before)) {
+    sets.each(min_of(sets.count, descriptors_in_use()), [&](int fd) {
+      if (!is_connection(fd) || !Sets::has(sets.read, fd)) return;
+      if (Pin pin(fd); pin) note_wait(*pin);
+    });
+    return true;
+  }
   each_word([](unsigned long& programs, unsigned long& copied) { programs = copied; });
   return false;
 }
