@@ -78,7 +78,6 @@ void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
   r.fired = r.told_here = false;
-  r.set->words.note(r.fd, r.data, &r);
   if (r.events & EPOLLONESHOT) r.set->one_shots.store(true, std::memory_order_relaxed);
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
@@ -145,7 +144,8 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->mode.store(tagged ? Mode::tagged : Mode::native, std::memory_order_relaxed);
     // A waiter that fetches the new tag blocks on the set's lock until the registration is known.
     const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_ADD, Kick::no);
-    if (result != 0) return set->words.forget(fd, r), free_registration(*r), result;
+    if (result != 0) return free_registration(*r), result;
+    set->words.note(fd, r->data, r);
     // The kernel forgot an earlier one unseen, or it would have answered EEXIST.
     if (Registration* stale = find(connection, *set, fd); stale && !lock.nested()) unlink(*stale);
     link(*set, *r);
@@ -187,6 +187,7 @@ bool awake(EpollSet& set, int fd, const epoll_event& event, Connection& connecti
     r->pass = set.pass;
     r->reported = r->looked = {};
     note_request(*r, event);
+    set.words.note(fd, r->data, r);
     set.tagged.fetch_add(1, std::memory_order_relaxed);
     heat_up(*r);
   }
@@ -230,6 +231,7 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   const bool unknown = (old_events & EPOLLONESHOT) && (r->doubtful || !r->fired) && may_be_fetched;
   r->doubtful = unknown && (r->events & EPOLLONESHOT) && r->mode.load(std::memory_order_relaxed) == Mode::native;
   note_request(*r, *event);
+  set.words.note(r->fd, r->data, r);
   section.reset();
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
   heat_up(*r);
