@@ -92,5 +92,58 @@ BEHAVIOUR{.name = "of_poll_are_enough_on_the_kernel",
           .warms_up = false,
           .leaves_ring = true};
 
+// ---- a program that waits past libc gets its own words
+
+constexpr uint64_t kWord = 0x8765'4321'0fed'cba9;
+
+long wait_past_libc(int set, epoll_event* event, int timeout_ms) {
+  long result = SYS_epoll_wait;
+  register long timeout asm("r10") = timeout_ms;
+  asm volatile("syscall" : "+a"(result) : "D"(set), "S"(event), "d"(1), "r"(timeout) : "rcx", "r11", "memory");
+  return result;
+}
+
+void write_for_three_waits(int fd) {
+  for (int i = 0; i < 3; ++i) {
+    await_peer();
+    write_all(fd, "x");
+  }
+  await_peer();
+}
+
+// Modified and fired, and fired again: the kernel's registration holds what the program asked for from the first moment.
+void wait_three_times(int fd, uint32_t mode) {
+  const int set = ::epoll_create1(0);
+  for (int i = 0; i < 3; ++i) {
+    epoll_event event{.events = EPOLLIN | mode, .data = {.u64 = kWord + static_cast<uint64_t>(i)}};
+    CHECK_EQ(::epoll_ctl(set, i == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event), 0);
+    tell_peer();
+    CHECK_EQ(wait_past_libc(set, &event, 10'000), 1);
+    CHECK_EQ(event.data.u64, kWord + static_cast<uint64_t>(i));
+    CHECK_EQ(event.events, uint32_t{EPOLLIN});
+    if (mode & EPOLLONESHOT) CHECK_EQ(wait_past_libc(set, &event, 0), 0);
+    CHECK_EQ(read_exactly(fd, 1), "x");
+  }
+  tell_peer();
+}
+
+BEHAVIOUR{.name = "past_libc_get_the_words_of_one_shot_events",
+          .server = write_for_three_waits,
+          .client = [](int fd) { wait_three_times(fd, EPOLLONESHOT); },
+          .warms_up = false,
+          .leaves_ring = true};
+
+BEHAVIOUR{.name = "past_libc_get_the_words_of_one_shot_edges",
+          .server = write_for_three_waits,
+          .client = [](int fd) { wait_three_times(fd, EPOLLONESHOT | EPOLLET); },
+          .warms_up = false,
+          .leaves_ring = true};
+
+BEHAVIOUR{.name = "past_libc_get_the_words_of_levels",
+          .server = write_for_three_waits,
+          .client = [](int fd) { wait_three_times(fd, 0); },
+          .warms_up = false,
+          .leaves_ring = true};
+
 }  // namespace
 }  // namespace shunt::behaviour
