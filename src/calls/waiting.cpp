@@ -96,7 +96,7 @@ long tell_rest(timespec* timeout, Wait wait) {
 long poll(pollfd* items, nfds_t count, int timeout_ms) {
   if (!concerns_us(items, count)) return kPassOn;
   const Milliseconds timeout(timeout_ms);
-  return wait_poll(items, count, timeout.get(), nullptr);
+  return wait_poll(items, count, timeout.get(), nullptr, sys::PollCall::poll);
 }
 
 long ppoll(pollfd* items, nfds_t count, const timespec* timeout, const sigset_t* mask) {
@@ -106,20 +106,20 @@ long ppoll(pollfd* items, nfds_t count, const timespec* timeout, const sigset_t*
 
 long select(int count, fd_set* read, fd_set* write, fd_set* except, timeval* timeout) {
   if (!concerns_us(count, read, write, except)) return kPassOn;
-  if (!timeout) return wait_select(count, read, write, except, nullptr, nullptr, nullptr);
+  if (!timeout) return wait_select(count, read, write, except, nullptr, nullptr, nullptr, sys::SelectCall::select);
   if (unreadable(timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0) return kPassOn;
   const time_t carry = timeout->tv_usec / 1000000;  // Linux takes more than a second of microseconds
   const timespec limit{timeout->tv_sec > LONG_MAX - carry ? LONG_MAX : timeout->tv_sec + carry,
                        timeout->tv_usec % 1000000 * 1000};
   timespec left = limit;
-  const long result = wait_select(count, read, write, except, &limit, nullptr, &left);
+  const long result = wait_select(count, read, write, except, &limit, nullptr, &left, sys::SelectCall::select);
   *timeout = {left.tv_sec, left.tv_nsec / 1000};
   return result;
 }
 
 long pselect(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask) {
   if (!concerns_us(count, read, write, except) || !is_valid(timeout) || !is_valid(mask)) return kPassOn;
-  return wait_select(count, read, write, except, timeout, mask, nullptr);
+  return wait_select(count, read, write, except, timeout, mask, nullptr, sys::SelectCall::pselect);
 }
 
 long ppoll_and_tell(pollfd* items, nfds_t count, timespec* timeout, const sigset_t* mask) {
@@ -130,7 +130,7 @@ long ppoll_and_tell(pollfd* items, nfds_t count, timespec* timeout, const sigset
 long pselect_and_tell(int count, fd_set* read, fd_set* write, fd_set* except, timespec* timeout, const sigset_t* mask) {
   if (!concerns_us(count, read, write, except) || !is_valid(mask)) return kPassOn;
   return tell_rest(
-      timeout, [&](const timespec* limit) { return wait_select(count, read, write, except, limit, mask, nullptr); });
+      timeout, [&](const timespec* limit) { return wait_select(count, read, write, except, limit, mask, nullptr, sys::SelectCall::pselect); });
 }
 
 void note_epoll(int fd) {
@@ -146,17 +146,17 @@ long epoll_ctl(int set, int operation, int fd, epoll_event* event) {
   return result;
 }
 
-long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask) {
+long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask, sys::EpollCall call) {
   const Milliseconds timeout(timeout_ms);
-  return epoll_wait_until(set, events, room, timeout.get(), mask);
+  return epoll_wait_until(set, events, room, timeout.get(), mask, call);
 }
 
-long epoll_wait_until(int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
+long epoll_wait_until(int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask, sys::EpollCall call) {
   constexpr int kMostEvents = INT_MAX / static_cast<int>(sizeof(epoll_event));
   if (!epoll_set_of(set) || room <= 0 || room > kMostEvents || !is_valid(timeout) || !is_valid(mask)) return kPassOn;
-  if (!unwritable(events, sizeof *events)) return wait_epoll(set, events, room, timeout, mask);
+  if (!unwritable(events, sizeof *events)) return wait_epoll(set, events, room, timeout, mask, call);
   epoll_event lost;  // the kernel finds bad memory when it has something to put there
-  const long result = wait_epoll(set, &lost, 1, timeout, mask);
+  const long result = wait_epoll(set, &lost, 1, timeout, mask, call);
   return result > 0 ? -EFAULT : result;
 }
 

@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "calls/common.h"
+#include "sys/next.h"
 
 namespace shunt::calls {
 
@@ -26,7 +27,7 @@ long pselect_and_tell(int count, fd_set* read, fd_set* write, fd_set* except, ti
 
 void note_epoll(int fd);  // after the kernel made it
 long epoll_ctl(int set, int operation, int fd, epoll_event* event);
-long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask);
-long epoll_wait_until(int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
+long epoll_wait(int set, epoll_event* events, int room, int timeout_ms, const sigset_t* mask, sys::EpollCall call);
+long epoll_wait_until(int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask, sys::EpollCall call);
 
 }  // namespace shunt::calls

@@ -6,6 +6,7 @@ using shunt::epoll_set_of;
 using shunt::interpose::active;
 using shunt::interpose::give;
 using shunt::interpose::next;
+using shunt::sys::EpollCall;
 namespace calls = shunt::calls;
 
 SHUNT_FORWARD(int, poll, (pollfd * items, nfds_t count, int timeout), (items, count, timeout), true);
@@ -47,14 +48,14 @@ SHUNT_FORWARD(int, epoll_ctl, (int set, int operation, int fd, epoll_event* even
 
 SHUNT_WRAPPER(int, epoll_wait, (int set, epoll_event* events, int room, int timeout)) {
   if (epoll_set_of(set))
-    if (const long answer = calls::epoll_wait(set, events, room, timeout, nullptr); answer != calls::kPassOn)
+    if (const long answer = calls::epoll_wait(set, events, room, timeout, nullptr, EpollCall::wait); answer != calls::kPassOn)
       return give<int>(answer);
   return next.epoll_wait(set, events, room, timeout);
 }
 
 SHUNT_WRAPPER(int, epoll_pwait, (int set, epoll_event* events, int room, int timeout, const sigset_t* mask)) {
   if (epoll_set_of(set))
-    if (const long answer = calls::epoll_wait(set, events, room, timeout, mask); answer != calls::kPassOn)
+    if (const long answer = calls::epoll_wait(set, events, room, timeout, mask, EpollCall::pwait); answer != calls::kPassOn)
       return give<int>(answer);
   return next.epoll_pwait(set, events, room, timeout, mask);
 }
@@ -62,7 +63,7 @@ SHUNT_WRAPPER(int, epoll_pwait, (int set, epoll_event* events, int room, int tim
 SHUNT_WRAPPER(int, epoll_pwait2,
               (int set, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask)) {
   if (epoll_set_of(set))
-    if (const long answer = calls::epoll_wait_until(set, events, room, timeout, mask); answer != calls::kPassOn)
+    if (const long answer = calls::epoll_wait_until(set, events, room, timeout, mask, EpollCall::pwait2); answer != calls::kPassOn)
       return give<int>(answer);
   return next.epoll_pwait2(set, events, room, timeout, mask);
 }

@@ -14,6 +14,19 @@ long kernel_control(int epoll_fd, int operation, int fd, epoll_event* event) {
   return sys::epoll_ctl(epoll_fd, operation, fd, event);
 }
 
+// Of a descriptor that the kernel alone answers for.
+long kernels_own(EpollSet* set, int epoll_fd, int operation, int fd, epoll_event* event) {
+  const long result = kernel_control(epoll_fd, operation, fd, event);
+  if (!set || result != 0) return result;
+  Locked lock(set->lock);
+  if (lock.nested()) return result;
+  if (operation == EPOLL_CTL_DEL)
+    set->words.forget(fd, nullptr);
+  else if (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD)
+    set->words.note(fd, event->data.u64, nullptr);
+  return result;
+}
+
 // On the kernel for good: its own registration stays right for ever.
 bool settled(const Connection& connection) {
   const Side& side = *connection.side;
@@ -32,6 +45,7 @@ Registration* find(const Connection& connection, const EpollSet& set, int fd) {
 }
 
 void link(EpollSet& set, Registration& r) {
+  set.followed.fetch_add(1, std::memory_order_relaxed);
   r.next_of_set = set.members;
   set.members = &r;
   r.next_of_connection = r.connection->registrations.load(std::memory_order_relaxed);
@@ -41,6 +55,8 @@ void link(EpollSet& set, Registration& r) {
 // Under both locks, not nested.
 void unlink(Registration& r) {
   EpollSet& set = *r.set;
+  set.followed.fetch_sub(1, std::memory_order_relaxed);
+  set.words.forget(r.fd, &r);
   Registration** place = &set.members;
   while (*place != &r) place = &(*place)->next_of_set;
   *place = r.next_of_set;
@@ -62,7 +78,8 @@ void unlink(Registration& r) {
 void note_request(Registration& r, const epoll_event& event) {
   r.events = event.events;
   r.data = event.data.u64;
-  r.fired = false;
+  r.fired = r.told_here = false;
+  if (r.events & EPOLLONESHOT) r.set->one_shots.store(true, std::memory_order_relaxed);
   r.edges.store(kEdgeOfRequest, std::memory_order_relaxed);
   const Registration* only = r.connection->registrations.load(std::memory_order_relaxed);
   if (r.events & EPOLLOUT)
@@ -71,10 +88,10 @@ void note_request(Registration& r, const epoll_event& event) {
     r.connection->sets_want_space.store(false, std::memory_order_relaxed);
 }
 
-long add_native(int epoll_fd, int fd, epoll_event* event, Connection& connection, Reason reason) {
+long add_native(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& connection, Reason reason) {
   // A relay would make it another file.
   leave(connection, fd, reason);
-  return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  return kernels_own(set, epoll_fd, EPOLL_CTL_ADD, fd, event);
 }
 
 Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
@@ -86,13 +103,13 @@ Reason reason_to_leave(const EpollSet* set, const epoll_event& event) {
 
 long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& connection) {
   const bool known_here = connection.registrations.load(std::memory_order_relaxed) != nullptr;
-  if (!known_here && settled(connection)) return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+  if (!known_here && settled(connection)) return kernels_own(set, epoll_fd, EPOLL_CTL_ADD, fd, event);
   Locked registry(registry_lock);
   const Registration* known = set ? find(connection, *set, fd) : nullptr;
   if (known && ended_in_kernel(*known)) return -EEXIST;
   if (settled(connection)) {
     registry.release();
-    return kernel_control(epoll_fd, EPOLL_CTL_ADD, fd, event);
+    return kernels_own(set, epoll_fd, EPOLL_CTL_ADD, fd, event);
   }
   const Reason reason = reason_to_leave(set, *event);
   // What fails changes nothing: it is no set, or the kernel does not take the flags, or still knows an earlier one.
@@ -105,21 +122,21 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
   Registration* r = reason == Reason::none && !registry.nested() ? allocate_registration() : nullptr;
   if (!r) {
     registry.release();
-    return add_native(epoll_fd, fd, event, connection, reason == Reason::none ? Reason::no_resources : reason);
+    return add_native(set, epoll_fd, fd, event, connection, reason == Reason::none ? Reason::no_resources : reason);
   }
   {
     Locked lock(set->lock);
     if (is_kernels(*set)) {  // since a moment ago
       free_registration(*r);
       registry.release();
-      return add_native(epoll_fd, fd, event, connection, Reason::epoll_inherited);
+      return add_native(set, epoll_fd, fd, event, connection, Reason::epoll_inherited);
     }
     r->set = set;
     r->connection = &connection;
     r->fd = r->handle = fd;
     r->heat.store(Heat::cold, std::memory_order_relaxed);
     r->reported = r->looked = {};
-    r->kicked = r->knew_rings = false;
+    r->kicked = r->knew_rings = r->doubtful = false;
     r->ended = r->seen = r->foretold = 0;
     r->asked = 0;
     r->pass = set->pass;
@@ -129,6 +146,7 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     // A waiter that fetches the new tag blocks on the set's lock until the registration is known.
     const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_ADD, Kick::no);
     if (result != 0) return free_registration(*r), result;
+    set->words.note(fd, r->data, r);
     // The kernel forgot an earlier one unseen, or it would have answered EEXIST.
     if (Registration* stale = find(connection, *set, fd); stale && !lock.nested()) unlink(*stale);
     link(*set, *r);
@@ -170,6 +188,7 @@ bool awake(EpollSet& set, int fd, const epoll_event& event, Connection& connecti
     r->pass = set.pass;
     r->reported = r->looked = {};
     note_request(*r, event);
+    set.words.note(fd, r->data, r);
     set.tagged.fetch_add(1, std::memory_order_relaxed);
     heat_up(*r);
   }
@@ -183,7 +202,7 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   Registration* r = find(connection, set, fd);
   if (!r) {
     registry.release();
-    return kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event);
+    return kernels_own(&set, epoll_fd, EPOLL_CTL_MOD, fd, event);
   }
   Locked lock(set.lock);
   registry.release();
@@ -198,13 +217,9 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   r->data = event->data.u64;
   // Another process may sleep in the set, and know of nothing to look at.
   const Kick kick = is_kernels(set) ? Kick::yes : Kick::no;
-  // Of a one-shot event that was fetched and not told yet nothing is told: the kernel looks anew.
-  const bool begins_anew = r->mode.load(std::memory_order_relaxed) == Mode::native && !r->given_back;
-  if (begins_anew) r->generation.fetch_add(1, std::memory_order_relaxed);
   if (kick == Kick::yes || !kernel_serves(*r)) {
     const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_MOD, kick);
     if (result != 0) {
-      if (begins_anew) r->generation.fetch_sub(1, std::memory_order_relaxed);
       r->events = old_events;
       r->data = old_data;
       return result;
@@ -212,7 +227,12 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
     r->kicked = kick == Kick::yes && r->mode.load(std::memory_order_relaxed) == Mode::tagged;
     r->ended = r->foretold = 0;
   }
+  // SYNC: seq_cst, pairs with SetWait: who has fetched the event of the last request and not looked at it yet is still counted.
+  const bool may_be_fetched = set.fetching.load(std::memory_order_seq_cst) > 0 || set.asleep.load(std::memory_order_seq_cst) > 0;
+  const bool unknown = (old_events & EPOLLONESHOT) && (r->doubtful || !r->fired) && may_be_fetched;
+  r->doubtful = unknown && (r->events & EPOLLONESHOT) && r->mode.load(std::memory_order_relaxed) == Mode::native;
   note_request(*r, *event);
+  set.words.note(r->fd, r->data, r);
   section.reset();
   if (r->mode.load(std::memory_order_relaxed) != Mode::tagged) return 0;
   heat_up(*r);
@@ -226,7 +246,7 @@ long remove(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   Registration* r = find(connection, set, fd);
   if (!r) {
     registry.release();
-    return kernel_control(epoll_fd, EPOLL_CTL_DEL, fd, event);
+    return kernels_own(&set, epoll_fd, EPOLL_CTL_DEL, fd, event);
   }
   Locked lock(set.lock);
   const bool stays = !registry.nested() && !lock.nested() && !r->record && kernel_serves(*r) &&
@@ -273,7 +293,8 @@ long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event) {
   const bool understood =
       operation == EPOLL_CTL_DEL || (event && (operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD));
   if (!connection || !understood) {
-    const long result = kernel_control(epoll_fd, operation, fd, event);
+    const SetUse unknown(epoll_fd);
+    const long result = kernels_own(unknown ? &*unknown : nullptr, epoll_fd, operation, fd, event);
     if (operation == EPOLL_CTL_ADD && result == 0) note_set_watched(fd);
     return result;
   }
@@ -318,6 +339,7 @@ void release_epoll_set(EpollSet* set) {
     Locked lock(set->lock);
     if (!registry.nested() && !lock.nested())
       while (set->members) unlink(*set->members);
+    if (!lock.nested()) set->words.clear();
   }
   drop_set(*set);
 }
@@ -343,6 +365,20 @@ void readiness_channel_appeared(Connection& connection) {
     }
   }
   if (unchangeable >= 0) make_plain(connection, unchangeable, Reason::epoll_inherited);
+}
+
+// A registration of ours may stand in a set only if this process waits on that set through the library: since the program's last request a wait has
+// told of it.
+bool readiness_may_upgrade(Connection& connection) {
+  Locked registry(registry_lock);
+  if (registry.nested()) return false;
+  for (Registration* r = connection.registrations.load(std::memory_order_relaxed); r; r = r->next_of_connection) {
+    Locked lock(r->set->lock);
+    if (lock.nested() || r->given_back || is_kernels(*r->set)) return false;
+    if (r->set->inherited.load(std::memory_order_relaxed) || r->set->watched.load(std::memory_order_relaxed)) return false;
+    if (r->mode.load(std::memory_order_relaxed) == Mode::native && (r->doubtful || !r->told_here)) return false;
+  }
+  return true;
 }
 
 void readiness_demoted(Connection& connection) {

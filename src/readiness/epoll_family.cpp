@@ -170,6 +170,7 @@ void readiness_after_fork_in_child(uint32_t parent) {
 
 void install_readiness() {
   readiness_hooks.channel_appeared = readiness_channel_appeared;
+  readiness_hooks.may_upgrade = readiness_may_upgrade;
   readiness_hooks.demoted = readiness_demoted;
   readiness_hooks.before_relay = readiness_before_relay;
   readiness_hooks.after_relay = readiness_after_relay;

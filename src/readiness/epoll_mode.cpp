@@ -18,8 +18,7 @@ epoll_event kernel_event(const Registration& r, Kick kick) {
   epoll_event event{};
   if (r.mode.load(std::memory_order_relaxed) == Mode::native) {
     event.events = r.events;
-    // A one-shot registration disables itself when it is fetched, and we must know as long as it may become tagged: it reports by tag.
-    event.data.u64 = (r.events & EPOLLONESHOT) && !r.given_back ? tag_of(r) | kOneShotTag : r.data;
+    event.data.u64 = r.data;
   } else {
     event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (r.events & (EPOLLPRI | kKernelsOwn));
     // Once asked for, it stays: a loop that wants to write now will want it again.
@@ -137,8 +136,7 @@ void give_back_for_good(Registration& r) {
   if (mode == Mode::dormant) return forget_in_kernel(r);
   const bool is_leaving = r.connection->side->leaver.load(std::memory_order_relaxed) != 0;
   if (mode == Mode::tagged && (is_leaving || !has_left_ring(*r.connection))) return;
-  // What it holds is right: the program's own words; or a tag that will not come out, because the kernel has disabled it.
-  const bool stays = mode == Mode::native && (!(r.events & EPOLLONESHOT) || (r.fired && r.asked != 0));
+  const bool stays = mode == Mode::native && !ended_in_kernel(r);
   if (stays)
     r.given_back = true;
   else
@@ -174,7 +172,7 @@ void forget_in_kernel(Registration& r) {
 
 void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
   const FamilySection section(r);
-  if (r.given_back) return;
+  if (r.given_back || r.doubtful) return;
   set_mode(r, Mode::tagged);
   r.kicked = kick == Kick::yes;
   r.reported = r.looked = glance(*r.connection);

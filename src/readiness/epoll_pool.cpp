@@ -153,14 +153,14 @@ uint64_t tag_of(const Registration& registration) {
 
 uint64_t nobodys_tag() { return static_cast<uint64_t>(cookie.load(std::memory_order_relaxed)) << 32 | 0xffffffffu; }
 
-bool is_tag(uint64_t data) { return (data & ~kOneShotTag) >> 32 == cookie.load(std::memory_order_relaxed); }
+bool is_tag(uint64_t data) { return data >> 32 == cookie.load(std::memory_order_relaxed); }
 
 Registration* registration_of(uint64_t tag, const EpollSet& set) {
   const uint32_t index = static_cast<uint32_t>(tag) & ((1u << kIndexBits) - 1);
   Registration* chunk = chunks[index / kPerChunk].load(std::memory_order_acquire);
   if (!chunk) return nullptr;
   Registration& found = chunk[index % kPerChunk];
-  return found.set == &set && tag_of(found) == (tag & ~kOneShotTag) ? &found : nullptr;
+  return found.set == &set && tag_of(found) == tag ? &found : nullptr;
 }
 
 // What both will share is as the program left it. Whoever is in a section of a set's lock that has not seen it shared is waited for.
@@ -194,6 +194,7 @@ void reset_sets_in_child(uint32_t parent) {
     set.lock.adopt(parent);
     set.references.store(kNeverFreed);  // this thread may be inside a call
     set.asleep.store(0);
+    set.fetching.store(0);
     set.shared.store(true);
     set.inherited.store(true);
     if (set.lock.mine()) return;  // this thread is in the middle of its lists, below its handler

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "descriptors/table.h"
+#include "readiness/epoll_words.h"
 
 namespace shunt {
 
@@ -61,6 +62,8 @@ struct Registration {
   uint32_t changes;      // those of the record that are known here
   bool given_back;  // for good: the kernel holds the program's own words, and what it says of them is right; or it was deleted by another process
   bool fired;       // EPOLLONESHOT: reported, disabled until modified
+  bool doubtful;    // EPOLLONESHOT, native: whether it has fired is not known, because it was modified while somebody may have fetched its event
+  bool told_here;   // since the program's last request a wait of this process has told of it
   bool kicked;      // the kernel's registration asks for EPOLLOUT only to wake somebody
   bool knew_rings;  // both directions were on rings at the kernel's last event
   uint32_t ended;   // the ends that the kernel has told of: edges, so it tells again only if it is asked again
@@ -91,11 +94,16 @@ struct EpollSet {
   std::atomic<uint32_t> asleep;      // threads in the kernel's sleep. SYNC: seq_cst, Dekker pair with epoch
   std::atomic<uint32_t> epoch;       // grows when a registration gets hot. SYNC: seq_cst, Dekker pair with asleep
   std::atomic<uint32_t> tagged;      // registrations in that mode
+  std::atomic<uint32_t> followed;    // registrations in any mode
+  std::atomic<bool> one_shots;       // there has been one with EPOLLONESHOT
+  std::atomic<uint32_t> fetching;    // threads between a question to the kernel and their look at its answer
+  Words words;                       // under the lock
   std::atomic<Registration*> fresh;  // a stack that anybody may push to; taken as a whole under the lock
   Registration* hot_first;           // under the lock
   Registration* hot_last;
   uint32_t hot_count;
-  bool memory_first;      // who may fill the caller's array first: changes when somebody filled it
+  bool kernel_first;      // who may fill the caller's array first: changes when somebody filled it
+  std::atomic<uint8_t> kernels_turns;  // > 0: the kernel has told something of its own lately. A hint
   Registration* members;  // under registry_lock
   uint32_t pass;
   std::atomic<int> fd;          // a descriptor of the set, as last used
@@ -136,7 +144,6 @@ void free_registration(Registration& registration);  // the same
 // A tag cannot be told from the program's data by the kernel, so its upper half is random and no pointer or small
 // number.
 uint64_t tag_of(const Registration& registration);
-inline constexpr uint64_t kOneShotTag = 1ull << 32;  // set in the tag of a native registration
 bool is_tag(uint64_t data);
 Registration* registration_of(uint64_t tag, const EpollSet& set);  // null: of an earlier life
 

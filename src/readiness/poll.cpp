@@ -20,6 +20,8 @@ namespace {
 constexpr size_t kFew = 64;
 constexpr size_t kMostGlances = 64;
 constexpr uint64_t kKernelLookUs = 2;          // while spinning, the kernel is asked this often at most
+constexpr uint64_t kFirstKernelLookUs = 1;     // and first after this: whoever finds something in memory asks anyway
+constexpr int kMostRounds = 8;                 // of questions in one look at everything
 constexpr uint32_t kEmptyWakesBeforeMute = 2;  // of a socket that stays readable for somebody else's bell
 constexpr uint64_t kShortestMuteNs = 50'000;
 constexpr uint64_t kLongestMuteNs = 1'000'000;
@@ -27,6 +29,20 @@ constexpr uint64_t kLongestSliceNs = 20'000'000;
 constexpr short kAlways = POLLERR | POLLHUP | POLLNVAL;
 
 short both(short a, short b) { return static_cast<short>(a & b); }
+
+// What the kernel is asked when everything is looked at.
+enum class Kernel : uint8_t {
+  answered,  // it has just answered
+  ask,
+  later,     // only if memory has something to tell
+};
+
+// Nothing is news while the glance stays the same. Else a part of what look() says is the kernel's.
+bool told_by_memory(const Connection& c) {
+  const Side& side = *c.side;
+  return side.in_flow.load(std::memory_order_relaxed) == Flow::ring && side.out_flow.load(std::memory_order_relaxed) == Flow::ring &&
+         c.in->stage.load(std::memory_order_relaxed) == Stage::ring && !side.shut_read && !side.shut_write;
+}
 
 // One entry of the caller's array that is a connection of ours.
 struct Watched {
@@ -46,9 +62,10 @@ struct Watched {
 
 class PollWait : Duty {
  public:
-  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, pollfd* kernel, Watched* watched,
-           size_t room)
-      : fds_(fds),
+  PollWait(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, sys::PollCall call, pollfd* kernel,
+           Watched* watched, size_t room)
+      : call_(call),
+        fds_(fds),
         count_(count),
         timeout_(timeout),
         mask_(mask),
@@ -91,14 +108,21 @@ class PollWait : Duty {
       if (watched_[i].on_ring) function(watched_[i]);
   }
   pollfd& entry(const Watched& w) { return fds_[w.index]; }
-  short look_at(Watched& w) {
-    return both(look(w.connection(), entry(w).fd), static_cast<short>(entry(w).events | kAlways));
-  }
+  short wanted(const Watched& w) { return static_cast<short>(entry(w).events | kAlways); }
+  bool look_at(Watched& w, Belief belief = Belief::alive);
   bool find_rings();
+  void count_others();
   void fill_kernel();
   long ask_kernel(bool with_mask);
   void ask_who_lives();
-  long collect(bool kernel_answered);
+  void suppose_alive();
+  bool look_at_all();
+  bool look_again();
+  long ask_others(bool with_ends, bool with_mask);
+  bool look_at_ends();
+  bool kernel_brought_more();
+  long ready_entries();
+  long collect(Kernel how);
   void publish();
   bool spin();
   long sleep();
@@ -106,6 +130,7 @@ class PollWait : Duty {
   uint64_t prepare_sleep();
   void note_empty_wakes();
 
+  sys::PollCall call_;
   pollfd* fds_;
   nfds_t count_;
   const timespec* timeout_;
@@ -115,6 +140,8 @@ class PollWait : Duty {
   size_t watched_count_ = 0;
   nfds_t others_ = 0;      // entries that the kernel answers
   long kernel_ready_ = 0;  // entries of kernel_ with an answer
+  int kernel_bits_ = 0;    // in the answers for the others, the last time that they were compared
+  bool asked_ = false;     // the kernel, since everything was looked at last
   uint32_t slices_ = 0;
   bool slept_ = false;
   Deadline deadline_;
@@ -128,18 +155,19 @@ bool PollWait::find_rings() {
   return any;
 }
 
-void PollWait::fill_kernel() {
+void PollWait::count_others() {
   others_ = 0;
-  for (nfds_t i = 0; i < count_; ++i) {
-    kernel_[i] = {fds_[i].fd, fds_[i].events, 0};
-    if (fds_[i].fd >= 0) ++others_;
-  }
-  each_on_ring([this](Watched& w) { kernel_[w.index].fd = -1, --others_; });
+  for (nfds_t i = 0; i < count_; ++i) others_ += fds_[i].fd >= 0;
+  each_on_ring([this](Watched&) { --others_; });
+}
+
+void PollWait::fill_kernel() {
+  for (nfds_t i = 0; i < count_; ++i) kernel_[i] = {fds_[i].fd, fds_[i].events, 0};
+  each_on_ring([this](Watched& w) { kernel_[w.index].fd = -1; });
 }
 
 long PollWait::ask_kernel(bool with_mask) {
-  const timespec zero{};
-  return sys::ppoll(kernel_, count_, &zero, with_mask ? mask_ : nullptr);
+  return sys::ask_poll(call_, kernel_, count_, with_mask ? mask_ : nullptr);
 }
 
 // look() asks the kernel whether a silent peer lives. For several of them one question does.
@@ -158,34 +186,123 @@ void PollWait::ask_who_lives() {
   });
 }
 
-// How many entries are ready. kernel_answered: kernel_ holds fresh answers for the others.
-long PollWait::collect(bool kernel_answered) {
-  find_rings();
-  if (!kernel_answered) ask_who_lives();
-  long ready = 0;
-  each_on_ring([&](Watched& w) {
-    w.seen = glance(w.connection());
-    w.bits = look_at(w);
-    if (w.bits != 0) ++ready, w.empty = w.mutes = 0;
-  });
-  if (kernel_answered) {
-    long kernel = kernel_ready_;
-    each_on_ring([&](Watched& w) { kernel -= kernel_[w.index].revents != 0; });
-    return ready + kernel;
+// The kernel is asked right after it, also for their ends.
+void PollWait::suppose_alive() {
+  const uint64_t now = cycles();
+  each_on_ring([&](Watched& w) { note_alive(w.connection(), now); });
+}
+
+// True: it tells of more than before.
+bool PollWait::look_at(Watched& w, Belief belief) {
+  const short before = w.bits;
+  w.seen = glance(w.connection());
+  w.bits = both(look(w.connection(), entry(w).fd, belief), wanted(w));
+  if (w.bits != 0) w.empty = w.mutes = 0;
+  return (w.bits & ~before) != 0;
+}
+
+bool PollWait::look_at_all() {
+  bool news = false;
+  each_on_ring([&](Watched& w) { w.bits = 0, news |= look_at(w); });
+  return news;
+}
+
+// What may have moved since it was looked at, until nothing has. True: something tells of more than before.
+bool PollWait::look_again() {
+  bool news = false;
+  for (int round = 0; round < kMostRounds; ++round) {
+    bool more = false;
+    each_on_ring([&](Watched& w) {
+      if (w.bits != 0 && both(static_cast<short>(~w.bits), entry(w).events) == 0) return;
+      if (told_by_memory(w.connection()) && w.seen.gone == 0 && glance(w.connection()) == w.seen) return;
+      more |= look_at(w);
+    });
+    if (!more) break;
+    news = true;
   }
+  return news;
+}
+
+// with_ends: also whether the peers of those on the ring are there.
+long PollWait::ask_others(bool with_ends, bool with_mask) {
+  if (others_ == 0 && !with_mask) return 0;
   fill_kernel();
-  // do_poll: what is ready comes before a pending signal. With nothing ready a signal that the mask lets in is EINTR,
-  // even with a timeout of zero.
-  const bool signals_matter = ready == 0 && mask_ != nullptr;
-  if (others_ == 0 && !signals_matter) return ready;
-  const long kernel = ask_kernel(signals_matter);
-  if (kernel < 0) return ready > 0 ? ready : kernel;
-  return ready + kernel;
+  asked_ = true;
+  each_on_ring([&](Watched& w) {
+    if (with_ends) kernel_[w.index] = {open_fd(w.connection(), entry(w).fd), POLLRDHUP, 0};
+  });
+  return ask_kernel(with_mask);
+}
+
+// After ask_others(). True: an end has come that nobody had told of.
+bool PollWait::look_at_ends() {
+  bool news = false;
+  const uint64_t now = cycles();
+  each_on_ring([&](Watched& w) {
+    pollfd& asked = kernel_[w.index];
+    if (asked.fd < 0) return;
+    if (asked.revents == 0)
+      note_alive(w.connection(), now);
+    else
+      news |= look_at(w, Belief::nothing);
+    asked = {-1, 0, 0};
+  });
+  return news;
+}
+
+bool PollWait::kernel_brought_more() {
+  int bits = 0;
+  for (nfds_t i = 0; i < count_; ++i) bits += __builtin_popcount(static_cast<uint16_t>(kernel_[i].revents));
+  const bool more = bits > kernel_bits_;
+  kernel_bits_ = bits;
+  return more;
+}
+
+long PollWait::ready_entries() {
+  long ready = 0;
+  for (nfds_t i = 0; i < count_; ++i) ready += kernel_[i].revents != 0;
+  each_on_ring([&](Watched& w) { ready += (w.bits != 0) - (kernel_[w.index].revents != 0); });
+  return ready;
+}
+
+// How many entries are ready. What happened before something that is told is told with it: each entry is looked at after the last
+// news came, be it memory's or the kernel's.
+long PollWait::collect(Kernel how) {
+  find_rings();
+  count_others();
+  asked_ = how == Kernel::answered;
+  if (how != Kernel::answered) {
+    kernel_bits_ = 0;
+    if (others_ > 0 && !mask_)
+      suppose_alive();
+    else
+      ask_who_lives();
+    fill_kernel();
+  }
+  bool news = look_at_all();
+  if (news && others_ == 0 && watched_count_ == 1) return 1;
+  if (!news && how != Kernel::ask) return how == Kernel::answered ? ready_entries() : 0;
+  if (how == Kernel::answered) each_on_ring([&](Watched& w) { kernel_[w.index].revents = 0; }), kernel_brought_more();
+  for (int round = 0; round < kMostRounds; ++round) {
+    // do_poll: what is ready comes before a pending signal. With nothing ready a signal that the mask lets in is EINTR,
+    // even with a timeout of zero.
+    const bool signals_matter = !news && round == 0 && mask_ != nullptr;
+    if (const long result = ask_others(!signals_matter, signals_matter); result < 0) return news ? ready_entries() : result;
+    news = look_at_ends();
+    const bool kernel_news = kernel_brought_more();
+    if (round == 0 && !news && !kernel_news && ready_entries() == 0) return 0;
+    if (!look_again() && !news) break;
+    news = true;
+    if (others_ == 0) break;
+  }
+  return ready_entries();
 }
 
 void PollWait::publish() {
   for (nfds_t i = 0; i < count_; ++i) fds_[i].revents = kernel_[i].revents;
   each_on_ring([this](Watched& w) { entry(w).revents = w.bits; });
+  for (size_t i = 0; i < watched_count_; ++i)
+    if (!watched_[i].on_ring && (entry(watched_[i]).revents & kReadable)) note_wait(watched_[i].connection());
 }
 
 bool PollWait::spin() {
@@ -196,13 +313,14 @@ bool PollWait::spin() {
   kernel_ready_ = 0;
   const size_t glances = min_of(watched_count_, kMostGlances);
   const uint64_t pause = kKernelLookUs * patience.cycles_per_us();
-  uint64_t kernel_look_at = cycles() + pause;
+  uint64_t kernel_look_at = cycles() + (asked_ ? pause : kFirstKernelLookUs * patience.cycles_per_us());
   return patience.spin(first->connection().data_history, watch_, exchange_cpus(first->connection()), [&] {
     for (size_t i = 0; i < glances; ++i)
       if (watched_[i].on_ring && !(glance(watched_[i].connection()) == watched_[i].seen)) return true;
     if (others_ == 0) return false;
     const uint64_t now = cycles();
     if (now < kernel_look_at) return false;
+    asked_ = true;
     kernel_ready_ = ask_kernel(false);
     if (kernel_ready_ > 0) return true;
     kernel_ready_ = 0;
@@ -255,6 +373,7 @@ void PollWait::note_empty_wakes() {
 // > 0: kernel_ holds answers. 0: look at everything again.
 long PollWait::sleep() {
   uint64_t longest = arm_all();
+  asked_ = false;
   bool ready = false;
   each_on_ring([&](Watched& w) { ready = ready || !(glance(w.connection()) == w.seen); });
   long result = 0;
@@ -266,10 +385,14 @@ long PollWait::sleep() {
     // As in BlockingWait::sleep().
     std::optional<sys::SignalsBlocked> blocked;
     if (slept_) blocked.emplace();
-    slept_ = true;
-    result = watch_.interrupted()
-                 ? -EINTR
-                 : sys::blocking_ppoll(kernel_, count_, longest == kForever ? nullptr : &timeout, mask_ || !blocked ? mask_ : blocked->before());
+    slept_ = asked_ = true;
+    const timespec* const until = longest == kForever ? nullptr : &timeout;
+    result = watch_.interrupted() ? -EINTR : sys::blocking_poll(call_, kernel_, count_, until, mask_ || !blocked ? mask_ : blocked->before());
+    // A filter does not let through what the program has not called.
+    if (blocked && !sys::is_answer(result)) {
+      blocked.reset();
+      result = sys::blocking_poll(call_, kernel_, count_, until, mask_);
+    }
   }
   const uint64_t now = cycles();
   each_on_ring([&](Watched& w) {
@@ -284,30 +407,51 @@ long PollWait::sleep() {
 long PollWait::run() {
   if (!find_rings()) {
     // All on the kernel so far: its own call. A channel that appears meanwhile is announced by a bell.
-    const long result = sys::blocking_ppoll(fds_, count_, timeout_, mask_);
-    if (result < 0 || !find_rings()) return result;
+    const long result = sys::blocking_poll(call_, fds_, count_, timeout_, mask_);
+    if (result < 0 || !find_rings()) {
+      for (size_t i = 0; i < watched_count_ && result > 0; ++i)
+        if (entry(watched_[i]).revents & kReadable) note_wait(watched_[i].connection());
+      return result;
+    }
     slept_ = true;
   }
-  bool kernel_answered = false;
+  // A spin that brings something asks the kernel afterwards, so it need not before.
+  const Kernel begin = mask_ || deadline_.immediate() ? Kernel::ask : Kernel::later;
+  Kernel how = begin;
   for (;;) {
-    const long ready = collect(kernel_answered);
+    const long ready = collect(how);
     if (ready < 0) return ready;
     if (ready > 0) return publish(), ready;
-    note_empty_wakes();
-    if (deadline_.left_ns() == 0) return publish(), 0;
-    if (watch_.interrupted()) return -EINTR;
-    kernel_answered = false;
+    if (how == Kernel::answered) note_empty_wakes();
+    how = Kernel::ask;
+    if (deadline_.left_ns() == 0) {
+      if (asked_ || others_ == 0) return publish(), 0;
+      continue;
+    }
+    if (watch_.interrupted()) {
+      if (asked_ || others_ == 0) return -EINTR;
+      continue;
+    }
     // A mask of its own holds in the kernel's sleep only, so there is no spinning with it.
     if (!mask_) {
       if (spin()) {
-        kernel_answered = true;  // it has been asked since the call began
+        how = kernel_ready_ > 0 ? Kernel::answered : Kernel::ask;
         continue;
+      }
+      if (!asked_ && others_ > 0) {
+        fill_kernel();
+        asked_ = true;
+        kernel_ready_ = ask_kernel(false);
+        if (kernel_ready_ > 0) {
+          how = Kernel::answered;
+          continue;
+        }
       }
       if (watch_.interrupted()) return -EINTR;
     }
     const long result = sleep();
     if (result < 0) return result;
-    kernel_answered = result > 0;
+    how = asked_ ? Kernel::answered : begin;
   }
 }
 
@@ -330,14 +474,14 @@ bool too_many(nfds_t count) {
 
 }  // namespace
 
-long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, sys::PollCall call) {
   const bool kernels_error = !fds || count > static_cast<nfds_t>(kMaxDescriptors) || !valid_timeout(timeout);
   const size_t ours = kernels_error ? 0 : connections_among(fds, count);
-  if (ours == 0 || too_many(count)) return sys::blocking_ppoll(fds, count, timeout, mask);
+  if (ours == 0 || too_many(count)) return sys::blocking_poll(call, fds, count, timeout, mask);
   Scratch<pollfd, kFew> kernel(count);
   Scratch<Watched, 16> watched(ours);
   if (!kernel.get() || !watched.get()) return -ENOMEM;
-  return PollWait(fds, count, timeout, mask, kernel.get(), watched.get(), ours).run();
+  return PollWait(fds, count, timeout, mask, call, kernel.get(), watched.get(), ours).run();
 }
 
 }  // namespace shunt

@@ -9,24 +9,27 @@
 #include <csignal>
 #include <ctime>
 
+#include "sys/next.h"
+
 namespace shunt {
 
-// timeout null: for ever. The mask, if any, holds for the duration of the wait, as ppoll's.
-long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+// timeout null: for ever. The mask, if any, holds for the duration of the wait, as ppoll's. The call named is the program's: the kernel is asked by it.
+long wait_poll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, sys::PollCall call = sys::PollCall::ppoll);
 
 // Updates the sets as select(2); writes the time that remained to `left` if not null.
 long wait_select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask,
-                 timespec* left);
+                 timespec* left, sys::SelectCall call);
 
 // After the kernel made `fd` (epoll_create*), so that registrations are remembered.
 void note_epoll_created(int fd);
 long control_epoll(int epoll_fd, int operation, int fd, epoll_event* event);
-long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
+long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask, sys::EpollCall call);
 
 // What connection/ and descriptors/ call through readiness_hooks.
 struct Connection;
 struct EpollSet;
 void readiness_channel_appeared(Connection& connection);
+bool readiness_may_upgrade(Connection& connection);
 void readiness_demoted(Connection& connection);
 void readiness_before_relay(Connection& connection);
 void readiness_after_relay(Connection& connection);

@@ -26,6 +26,7 @@ struct Sets {
   unsigned long* write;
   unsigned long* except;
   int count;
+  sys::SelectCall call = sys::SelectCall::select;
 
   int words() const { return (count + kWordBits - 1) / kWordBits; }
   static unsigned long word(const unsigned long* set, int index) { return set ? set[index] : 0; }
@@ -46,15 +47,11 @@ struct Sets {
 
 unsigned long* words_of(fd_set* set) { return reinterpret_cast<unsigned long*>(set); }
 
-long kernel_select(const Sets& sets, int count, const timespec* timeout, const sigset_t* mask, timespec* left) {
-  const struct {
-    const sigset_t* mask;
-    size_t bytes;
-  } with_size{mask, sizeof(uint64_t)};
+long kernel_select(const Sets& sets, int count, const timespec* timeout, const sigset_t* mask, timespec* left, sys::SelectCall call) {
   timespec copy{};
   if (timeout) copy = *timeout;
-  const long result =
-      sys::raw(SYS_pselect6, count, sets.read, sets.write, sets.except, timeout ? &copy : nullptr, &with_size);
+  const auto set = [](unsigned long* words) { return reinterpret_cast<fd_set*>(words); };
+  const long result = sys::blocking_select(call, count, set(sets.read), set(sets.write), set(sets.except), timeout ? &copy : nullptr, mask);
   if (left && timeout) *left = copy;
   return result;
 }
@@ -103,20 +100,20 @@ Verdict judge(const Sets& sets, const pollfd& entry) {
 }
 
 // core_sys_select cuts the count down to the size of the table of descriptors: a number that is not open is EBADF below it, and not looked at above.
-bool beyond_table(int fd) {
+bool beyond_table(int fd, sys::SelectCall call) {
   Scratch<unsigned long, FD_SETSIZE / kWordBits> bits(static_cast<size_t>(fd / kWordBits) + 1);
   if (!bits.get()) return false;
   for (int index = 0; index <= fd / kWordBits; ++index) bits.get()[index] = 0;
   bits.get()[fd / kWordBits] = 1ul << (fd % kWordBits);
   const timespec now{};
-  return kernel_select({bits.get(), nullptr, nullptr, fd + 1}, fd + 1, &now, nullptr, nullptr) == 0;
+  return kernel_select({bits.get(), nullptr, nullptr, fd + 1}, fd + 1, &now, nullptr, nullptr, call) == 0;
 }
 
 // Leaves out what lies beyond the table, whose size is a multiple of a word's: nothing there is open. −EBADF: something below it is not.
 long cut_to_table(Sets& sets, const pollfd* entries, size_t& used) {
   for (size_t i = 0; i < used; ++i) {
     if (!(entries[i].revents & POLLNVAL)) continue;
-    if (!beyond_table(entries[i].fd)) return -EBADF;
+    if (!beyond_table(entries[i].fd, sets.call)) return -EBADF;
     sets.count = entries[i].fd / kWordBits * kWordBits;
     used = i;
   }
@@ -173,7 +170,7 @@ long select_by_poll(Sets& sets, const sigset_t* mask, Deadline& deadline) {
   for (;;) {
     const uint64_t left = min_of(deadline.left_ns(), longest);
     const timespec timeout = to_timespec(left);
-    const long ready = wait_poll(entries.get(), used, left == kForever ? nullptr : &timeout, mask);
+    const long ready = wait_poll(entries.get(), used, left == kForever ? nullptr : &timeout, mask, sys::PollCall::ppoll);
     if (ready < 0) return ready;
     const long result = ready > 0 ? weigh(sets, entries.get(), used) : 0;
     if (result < 0) return result;
@@ -191,16 +188,54 @@ long select_by_poll(Sets& sets, const sigset_t* mask, Deadline& deadline) {
   }
 }
 
+bool any_on_ring(const Sets& sets) {
+  bool any = false;
+  sets.each(min_of(sets.count, descriptors_in_use()), [&](int fd) {
+    if (any || !is_connection(fd)) return;
+    if (Pin pin(fd); pin) any = has_channel(*pin);
+  });
+  return any;
+}
+
+// All on the kernel so far: its own call. False: a channel has appeared meanwhile, and nothing has been answered.
+bool select_by_kernel(const Sets& sets, int count, const timespec* timeout, const sigset_t* mask, timespec* left, long& result) {
+  const auto words = static_cast<size_t>(sets.words());
+  Scratch<unsigned long, 3 * FD_SETSIZE / kWordBits> asked(3 * words);
+  if (!asked.get()) return false;
+  unsigned long* const all[] = {sets.read, sets.write, sets.except};
+  const auto each_word = [&](auto function) {
+    for (size_t set = 0; set < 3; ++set)
+      for (size_t i = 0; all[set] && i < words; ++i) function(all[set][i], asked.get()[set * words + i]);
+  };
+  each_word([](unsigned long& programs, unsigned long& copy) { copy = programs; });
+  result = kernel_select(sets, count, timeout, mask, left, sets.call);
+  if (result <= 0) return true;
+  unsigned long* const copy = asked.get();
+  const Sets before{sets.read ? copy : nullptr, sets.write ? copy + words : nullptr, sets.except ? copy + 2 * words : nullptr, sets.count, sets.call};
+  if (!any_on_ring(before)) {
+    sets.each(min_of(sets.count, descriptors_in_use()), [&](int fd) {
+      if (!is_connection(fd) || !Sets::has(sets.read, fd)) return;
+      if (Pin pin(fd); pin) note_wait(*pin);
+    });
+    return true;
+  }
+  each_word([](unsigned long& programs, unsigned long& copied) { programs = copied; });
+  return false;
+}
+
 }  // namespace
 
 long wait_select(int count, fd_set* read, fd_set* write, fd_set* except, const timespec* timeout, const sigset_t* mask,
-                 timespec* left) {
-  Sets sets{words_of(read), words_of(write), words_of(except), count};
+                 timespec* left, sys::SelectCall call) {
+  Sets sets{words_of(read), words_of(write), words_of(except), count, call};
   if (count <= 0 || !valid_timeout(timeout) || !any_of_ours(sets))
-    return kernel_select(sets, count, timeout, mask, left);
+    return kernel_select(sets, count, timeout, mask, left, call);
   sets.count = cut_down(count);
   Deadline deadline(timeout);
-  const long result = select_by_poll(sets, mask, deadline);
+  long result = 0;
+  if (!any_on_ring(sets) && select_by_kernel(sets, count, timeout, mask, left, result)) return result;
+  result = select_by_poll(sets, mask, deadline);
+  if (!sys::is_answer(result)) return kernel_select(sets, count, timeout, mask, left, call);
   if (left && timeout) *left = to_timespec(deadline.left_ns());
   return result;
 }
