@@ -64,7 +64,7 @@ void find(Function*& function, const char* name) {
 }
 
 void hand_down() {
-  sys::next = {next.recv, next.send, next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait, nullptr, nullptr, nullptr,
+  sys::next = {next.recv, next.send, next.recvmsg, next.sendmsg, next.ppoll, next.epoll_pwait, next.epoll_ctl, nullptr, nullptr, nullptr,
                next.poll, next.select, next.pselect, next.epoll_wait, next.epoll_pwait2};
   find(sys::next.cleanup_push, "_pthread_cleanup_push");
   find(sys::next.cleanup_pop, "_pthread_cleanup_pop");
