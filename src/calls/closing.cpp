@@ -13,7 +13,7 @@ namespace shunt::calls {
 
 long close(int fd) {
   if (!is_ours(fd)) return kPassOn;
-  if (in_foreign_process()) return note_foreign_number(fd), kPassOn;
+  if (in_foreign_process(fd)) return note_foreign_number(fd), kPassOn;
   if (Pin connection(fd); connection) take_last_bells(*connection, fd);
   Closing closing(fd);
   return kernel.close(fd);

@@ -37,7 +37,7 @@ inline bool unreadable(const sockaddr* address) { return unreadable(address, siz
 // `fd` was given out by the kernel just now: whatever the table still holds for it was closed behind our back. A vfork
 // child's numbers say nothing of its parent's.
 inline void forget_stale(int fd) {
-  if (is_ours(fd) && !in_foreign_process()) Closing stale(fd);
+  if (is_ours(fd) && !in_foreign_process(fd)) Closing stale(fd);
 }
 
 // The same for the result of a call that makes a descriptor.

@@ -95,7 +95,7 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
   Bits bits{};
   if (reason == Reason::none) reason = why_not_enter(fd);
   // In a vfork child the table is the parent's, and its descriptors are not.
-  if (reason == Reason::none && in_foreign_process()) reason = Reason::shared_before_upgrade;
+  if (reason == Reason::none && may_be_foreign_process()) reason = Reason::shared_before_upgrade;
   if (reason == Reason::none) reason = mark(fd, bits);
   const long result = kernel.connect(fd, address, length);
   if (result < 0) return result;

@@ -51,6 +51,18 @@ Connection* take_slot(Slab& slab) {
   return nullptr;
 }
 
+// Empty in a child that was made past libc: to it the slabs are a copy, and its sides its parent's.
+constinit std::atomic<uint8_t*> canary{nullptr};
+
+void keep_canary() {
+  if (canary.load(std::memory_order_relaxed)) return;
+  auto* page = static_cast<uint8_t*>(map(4096, MAP_PRIVATE, nullptr));
+  if (!page) return;
+  *page = 1;
+  if (sys::raw(SYS_madvise, page, 4096, MADV_WIPEONFORK) != 0) *page = 0;  // then it is always asked
+  canary.store(page, std::memory_order_release);
+}
+
 Slab* add_slab() {
   const size_t index = slab_count.load();
   if (index == kSlabs) return nullptr;
@@ -64,6 +76,7 @@ Slab* add_slab() {
     slab->connections[i].side = &slab->sides[i];
     slab->connections[i].header_place = headers ? headers + i * kHeaderBytes : nullptr;
   }
+  keep_canary();
   slabs[index].store(slab);
   slab_count.store(index + 1);
   return slab;
@@ -175,8 +188,15 @@ void discount_fork() {
   fork_of_thread = 0;
 }
 
+bool slabs_were_copied() {
+  if (slab_count.load(std::memory_order_relaxed) == 0) return false;
+  const uint8_t* page = canary.load(std::memory_order_acquire);
+  return !page || *static_cast<const volatile uint8_t*>(page) == 0;
+}
+
 void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&)) {
   fork_of_thread = 0;
+  if (uint8_t* page = canary.load(std::memory_order_relaxed)) *page = 1;
   slab_lock.adopt(taken_for_fork.slabs ? 0 : parent);
   upgrade_lock.adopt(taken_for_fork.upgrades ? 0 : parent);
   for (size_t i = 0; i < slab_count.load(); ++i) {

@@ -23,4 +23,7 @@ void discount_fork();
 // All slots belong to the parent from now on. `in_use` tells how many descriptors of the child, and calls that it goes on with, refer to a connection.
 void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&));
 
+// In a child of a fork that nobody told the library of. No call.
+bool slabs_were_copied();
+
 }  // namespace shunt

@@ -18,6 +18,7 @@ std::atomic<Entry> table[kMaxDescriptors];
 std::atomic<int> end_of_use{0};
 int own_process = 0;
 std::atomic<bool> may_be_foreign{false};  // a child shares numbers or memory, and runs beside this process
+thread_local bool vforks = false;         // this thread called vfork(): its child may be the one that asks
 
 // Numbers of ours that a vfork child, which runs on this thread's memory, has given another meaning.
 struct ForeignNumbers {
@@ -218,7 +219,35 @@ void Closing::undo(Duty& duty) {
 
 int descriptors_in_use() { return end_of_use.load(std::memory_order_relaxed); }
 
-bool in_foreign_process() { return own_process != 0 && sys::process_id() != own_process; }
+bool in_foreign_process() {
+  const bool foreign = own_process != 0 && sys::process_id() != own_process;
+  if (!foreign) vforks = false;
+  return foreign;
+}
+
+bool may_be_foreign_process() {
+  if (!vforks && !may_be_foreign.load(std::memory_order_relaxed) && !slabs_were_copied()) return false;
+  return in_foreign_process();
+}
+
+namespace {
+
+// What its table entry stands for is more than a count: without it the program could meet what is the library's.
+bool is_needed(Entry entry) {
+  if (as_set(entry)) return true;
+  const Connection* connection = as_connection(entry);
+  if (!connection) return false;
+  return has_channel(*connection) || (connection->side->role == Role::connector && !connection->side->offer_seen.load(std::memory_order_relaxed));
+}
+
+}  // namespace
+
+bool in_foreign_process(int fd) {
+  const bool needed = in_range(fd) && is_needed(table[fd].load(std::memory_order_relaxed));
+  return needed ? in_foreign_process() : may_be_foreign_process();
+}
+
+void note_vfork() { vforks = true; }
 
 void note_foreign_number(int fd) {
   if (is_foreign(fd) || foreign.count > ForeignNumbers::kMost) return;  // and a child that ended has made the list empty

@@ -68,6 +68,14 @@ int descriptors_in_use();
 
 // True in a vfork child or a raw clone, whose descriptors are not the parent's: such a process must not change the table. One system call.
 bool in_foreign_process();
+// The same for what can do no harm, at no call: children of vfork() and of raw forks are recognised, those of a CLONE_VM that the program makes by an
+// instruction of its own are not. To forget a connection that is still the kernel's costs it its way to the ring; one that such a child makes is its parent's
+// number at worst.
+bool may_be_foreign_process();
+// As much of it as `fd`, of ours, needs.
+bool in_foreign_process(int fd);
+// Before vfork(), whose child runs on this thread.
+void note_vfork();
 // In such a process: `fd` was closed or replaced there, and is another file from now on. For the calling thread, which
 // is its parent's when the child has ended.
 void note_foreign_number(int fd);

@@ -105,6 +105,7 @@ long clone_function(int (*function)(void*), void* stack, int flags, void* argume
     *start = {function, argument};
     child = make_copy([&] { return make(begin_copy, start, start); });  // never 0: the child is in begin_copy()
   } else if (kind_of(bits) == Child::vfork) {
+    note_vfork();
     child = make_vfork([&] { return make(function, stack, argument); });
   } else {
     child = make(function, stack, argument);

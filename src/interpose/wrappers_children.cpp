@@ -26,3 +26,31 @@ SHUNT_WRAPPER(int, clone,
   return give<int>(shunt::interpose::clone_function(function, stack, flags, argument, parent_tid, tls, child_tid));
 }
 SHUNT_SECOND_NAME(__clone, clone);
+
+// Both return through the caller's frame, which the child would destroy: there must be none of ours. So libc's function is jumped to.
+extern "C" [[gnu::visibility("hidden")]] void* shunt_before_vfork() {
+  if (active()) shunt::note_vfork();
+  else shunt::interpose::resolve();
+  return reinterpret_cast<void*>(next.vfork);
+}
+asm(R"(
+  .text
+  .p2align 4
+  .globl vfork
+  .type vfork, @function
+  .globl __vfork
+  .type __vfork, @function
+vfork:
+__vfork:
+  .cfi_startproc
+  endbr64
+  subq $8, %rsp
+  .cfi_adjust_cfa_offset 8
+  call shunt_before_vfork
+  addq $8, %rsp
+  .cfi_adjust_cfa_offset -8
+  jmp *%rax
+  .cfi_endproc
+  .size vfork, . - vfork
+  .size __vfork, . - __vfork
+)");
