@@ -112,7 +112,7 @@ RelayPlan taken_over(Connection& c, int original, int ours, RelayPlan plan) {
   bool over = false, died = false;
   timespec pause = kFirstPause;
   while (!(over = take_over(c, original, plan.begin, plan.end, put_back)) && !died) {
-    if (sys::poll_now(ours, 0) & POLLHUP) sys::raw(SYS_exit_group, 0);
+    if (sys::poll_now(ours, 0) & POLLHUP) sys::end_process(0);
     sys::ppoll(nullptr, 0, &pause, nullptr);
     if (pause.tv_nsec < kLongestPauseNs)
       pause.tv_nsec *= 2;
@@ -172,13 +172,13 @@ long introduce(int original, int line) {
 
 [[noreturn]] void run(Connection& c, int original, int line, RelayPlan plan) {
   // What ends the program must not end the delivery: bytes that the kernel holds outlive their sender, too.
-  uint64_t all_signals = ~uint64_t{0};
+  uint64_t all_signals = ~sys::signal_bit(SIGSYS);  // a filter's answer to a call is the program's handler's to give here, too
   sys::raw(SYS_rt_sigprocmask, SIG_BLOCK, &all_signals, nullptr, sizeof all_signals);
   sys::raw(SYS_setsid);
   delivered = &c.side->relay_delivered;
   keep_only(original, line);
   const int ours = static_cast<int>(introduce(original, line));
-  if (ours < 0) sys::raw(SYS_exit_group, 1);
+  if (ours < 0) sys::end_process(1);
   const long flags = sys::raw(SYS_fcntl, original, F_GETFL);
   if (flags & O_NONBLOCK)
     sys::raw(SYS_fcntl, original, F_SETFL, flags & ~O_NONBLOCK);  // the description is the relay's now
@@ -196,8 +196,7 @@ long introduce(int original, int line) {
     if (outward && items[1].revents) outward = pump(ours, original);
     if (!inward) say_delivered();
   }
-  sys::raw(SYS_exit_group, 0);
-  __builtin_unreachable();
+  sys::end_process(0);
 }
 
 // No exit signal, and a grandchild: neither the program's wait nor its SIGCHLD handler ever sees it.
@@ -205,7 +204,7 @@ long fork_relay(Connection& c, int fd, int line, const RelayPlan& plan) {
   const long child = sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
   if (child == 0) {
     if (sys::raw(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) == 0) run(c, fd, line, plan);
-    sys::raw(SYS_exit_group, 0);
+    sys::end_process(0);
   }
   if (child > 0) sys::raw(SYS_wait4, child, nullptr, __WCLONE, nullptr);
   return child;
