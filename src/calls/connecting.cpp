@@ -8,6 +8,7 @@
 #include "calls/names.h"
 #include "calls/policy.h"
 #include "calls/socket_options.h"
+#include "descriptors/slab.h"
 
 namespace shunt::calls {
 namespace {
@@ -96,6 +97,7 @@ long connect(int fd, const sockaddr* address, socklen_t length) {
   if (reason == Reason::none) reason = why_not_enter(fd);
   // In a vfork child the table is the parent's, and its descriptors are not.
   if (reason == Reason::none && may_be_foreign_process()) reason = Reason::shared_before_upgrade;
+  if (reason == Reason::none && !can_allocate_connection()) reason = Reason::no_resources;
   if (reason == Reason::none) reason = mark(fd, bits);
   const long result = kernel.connect(fd, address, length);
   if (result < 0) return result;
