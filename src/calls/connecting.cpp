@@ -77,16 +77,14 @@ void note_socketpair(int domain, int type, const int* pair) {
 }
 
 long connect(int fd, const sockaddr* address, socklen_t length) {
-  if (unreadable(address) || length < sizeof(sa_family_t) || address->sa_family != AF_UNIX || is_connection(fd))
-    return kPassOn;
+  if (is_connection(fd)) return kPassOn;
+  const long result = kernel.connect(fd, address, length);
+  if (result < 0 || address->sa_family != AF_UNIX) return result;  // the kernel has read it
   const Fresh socket = fresh(fd);
   Reason reason = socket.known ? socket.spoilt : Reason::shared_before_upgrade;
   if (reason == Reason::none) reason = why_not_enter(fd);
   // In a vfork child the table is the parent's, and its descriptors are not.
   if (reason == Reason::none && may_be_foreign_process()) reason = Reason::shared_before_upgrade;
-  if (reason == Reason::none && !can_allocate_connection()) reason = Reason::no_resources;
-  const long result = kernel.connect(fd, address, length);
-  if (result < 0) return result;
   if (reason == Reason::none)
     note_connected(fd, socket);
   else if (socket.known || is_stream(fd))

@@ -191,10 +191,14 @@ inline void stay_plain(const Connection& connection, Reason reason) {
   Reason none = Reason::none;
   connection.side->plain.compare_exchange_strong(none, reason, std::memory_order_relaxed);
 }
+// A connector that has shown its marker: the peer may attach an offer to any of its writes.
+inline bool awaits_offer(const Connection& connection) {
+  return connection.side->marked.load(std::memory_order_relaxed) && !connection.side->offer_seen.load(std::memory_order_relaxed);
+}
 // The kernel's for good, and there never was a channel: the program's own calls are right as they are. Not for a connector to which an offer may come.
 inline bool is_plain(const Connection& connection) {
   const Side& side = *connection.side;
-  return side.plain.load(std::memory_order_relaxed) != Reason::none && !has_channel(connection) && !side.marked.load(std::memory_order_relaxed) && !side.reset_taken;
+  return side.plain.load(std::memory_order_relaxed) != Reason::none && !has_channel(connection) && !awaits_offer(connection) && !side.reset_taken;
 }
 
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.

@@ -36,7 +36,7 @@ void hide_marker(msghdr& message) {
 
 // The connector has shown that it receives here, and has not been offered a channel yet.
 bool expects_offer(const Connection& c, const ReceiveRequest& request, int flags) {
-  return c.side->marked.load(std::memory_order_relaxed) && !c.side->offer_seen.load(std::memory_order_relaxed) && !(flags & MSG_PEEK) && !(request.flags & MSG_PEEK);
+  return awaits_offer(c) && !(flags & MSG_PEEK) && !(request.flags & MSG_PEEK);
 }
 
 void close_descriptors(const cmsghdr& item, size_t first) {

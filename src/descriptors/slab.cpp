@@ -158,14 +158,6 @@ void free_connection(Connection& connection) {
   }
 }
 
-bool can_allocate_connection() {
-  Connection* connection = allocate_connection();
-  if (!connection) return false;
-  connection->references.store(0);
-  free_connection(*connection);
-  return true;
-}
-
 void lock_slabs_before_fork() {
   const bool upgrades = upgrade_lock.lock() == FamilyLock::Held::taken;
   taken_for_fork = {upgrades, slab_lock.lock() == FamilyLock::Held::taken};

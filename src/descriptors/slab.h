@@ -26,7 +26,4 @@ void adopt_slabs_in_child(uint32_t parent, uint32_t (*in_use)(const Connection&)
 // In a child of a fork that nobody told the library of. No call.
 bool slabs_were_copied();
 
-// Whether memory for a connection can be had: asked before the peer is shown that there will be one.
-bool can_allocate_connection();
-
 }  // namespace shunt

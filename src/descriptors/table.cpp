@@ -237,7 +237,7 @@ bool is_needed(Entry entry) {
   if (as_set(entry)) return true;
   const Connection* connection = as_connection(entry);
   if (!connection) return false;
-  return has_channel(*connection) || (connection->side->role == Role::connector && !connection->side->offer_seen.load(std::memory_order_relaxed));
+  return has_channel(*connection) || awaits_offer(*connection);
 }
 
 }  // namespace
@@ -262,7 +262,7 @@ void disown(int fd) {
   Connection* connection = as_connection(entry);
   // An offer that has not come yet must not be met by the program.
   const auto is_kernels_own = [](const Connection& c) {
-    if (!has_channel(c)) return c.side->role == Role::acceptor || c.side->offer_seen.load();
+    if (!has_channel(c)) return !awaits_offer(c);
     return c.relayed.load() || (c.side->in_flow.load() == Flow::kernel_again && c.side->out_flow.load() == Flow::kernel_again &&
                                 c.side->left_end.load() == 0 && !withholds_reset(c));
   };
