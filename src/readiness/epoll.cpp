@@ -18,7 +18,7 @@ namespace shunt {
 namespace {
 
 constexpr uint64_t kKernelLookUs = 2;  // while spinning, the kernel is asked this often at most
-constexpr uint64_t kFirstKernelLookUs = 1;  // and first after this: whoever finds something in memory asks anyway
+constexpr uint64_t kFirstKernelLookUs = 2;  // and first after this: whoever finds something in memory asks anyway
 constexpr int kMostRounds = 8;          // of questions in one look at everything
 constexpr uint8_t kKernelsTurns = 8;    // waits for which a set is taken to get events of the kernel's
 constexpr uint64_t kLongestSliceNs = 20'000'000;
