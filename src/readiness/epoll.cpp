@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <new>
 #include <optional>
+#include <utility>
 
 #include "readiness/deadline.h"
 #include "readiness/epoll_set.h"
@@ -17,7 +18,7 @@ namespace shunt {
 namespace {
 
 constexpr uint64_t kKernelLookUs = 2;  // while spinning, the kernel is asked this often at most
-constexpr uint64_t kFirstKernelLookUs = 1;  // and first after this: whoever finds something in memory asks anyway
+constexpr uint64_t kFirstKernelLookUs = 2;  // and first after this: whoever finds something in memory asks anyway
 constexpr int kMostRounds = 8;          // of questions in one look at everything
 constexpr uint8_t kKernelsTurns = 8;    // waits for which a set is taken to get events of the kernel's
 constexpr uint64_t kLongestSliceNs = 20'000'000;
@@ -136,6 +137,8 @@ class SetWait : Duty {
   void accept(long fetched);
   bool accept_tagged(epoll_event& event);
   bool accept_native(const epoll_event& event);
+  bool tell_in_place(Registration& r, epoll_event& event);
+  static void note_told(Registration& r, const Glance& now);
   bool merge(const epoll_event& event, int& place);
   bool scan();
   bool rescan();
@@ -161,6 +164,7 @@ class SetWait : Duty {
   bool tags_seen_ = false;  // in the last answer of the kernel
   bool kernel_news_ = false;  // the last answer told of something that was not known
   bool memory_news_ = false;  // so did the last look at memory
+  bool told_in_place_ = false;  // the last answers held wake-ups of what was told: the kernel must be asked after that
   bool asked_ = false;      // the kernel, since the last collect() began
   bool looked_once_ = false;  // at memory in this collect()
   bool anything_hot_ = false; // when it was last looked
@@ -206,7 +210,30 @@ bool SetWait::accept_tagged(epoll_event& event) {
   heat_up(*r);
   ++epoch_;
   tags_seen_ = true;
-  return false;
+  return tell_in_place(*r, event);
+}
+
+// The kernel's answer is in the order in which things happened, and so are the wake-up bytes in it. False: scan() will see.
+bool SetWait::tell_in_place(Registration& r, epoll_event& event) {
+  if (r.fired || settled_on_kernel(*r.connection) || told_count_ == kMostTold || told_at(r) >= 0) return false;
+  if (!r.ended) note_alive(*r.connection, cycles());
+  Glance now;
+  const uint32_t bits = due(r, now);
+  r.looked = now;
+  if (bits == 0 || !may_fire(r)) return false;
+  event.events = bits;
+  event.data.u64 = r.data;
+  told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_};
+  note_told(r, now);
+  looked_once_ = told_in_place_ = true;
+  return true;
+}
+
+void SetWait::note_told(Registration& r, const Glance& now) {
+  r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;
+  r.reported = now;
+  r.edges.store(0, std::memory_order_relaxed);
+  r.fired = (r.events & EPOLLONESHOT) != 0;
 }
 
 // An event with the program's own word. False: it has become one of ours to tell since it was fetched.
@@ -258,13 +285,14 @@ void SetWait::accept(long fetched) {
   const bool follows = set_.followed.load(std::memory_order_relaxed) > set_.tagged.load(std::memory_order_relaxed) || set_.one_shots.load(std::memory_order_relaxed);
   for (long i = 0; i < fetched; ++i) {
     epoll_event event = events_[begin + i];
-    if (is_tag(event.data.u64) ? !accept_tagged(event) : follows && !accept_native(event)) continue;
-    if (merge(event, place)) continue;
+    const bool tag = is_tag(event.data.u64);
+    if (tag ? !accept_tagged(event) : follows && !accept_native(event)) continue;
+    if (!tag && merge(event, place)) continue;
     events_[count_++] = event;
     kernel_news_ = true;
   }
   if (count_ == begin) return;
-  set_.kernels_turns.store(kKernelsTurns, std::memory_order_relaxed);
+  if (!told_in_place_) set_.kernels_turns.store(kKernelsTurns, std::memory_order_relaxed);
   if (answer_count_ < kMostAnswers) answers_[answer_count_++] = {begin, count_};
 }
 
@@ -330,10 +358,7 @@ bool SetWait::visit(Registration& r) {
   if (bits == 0) return rotate(set_, r), false;
   if (!may_fire(r)) return rotate(set_, r), true;
   tell(r, bits);
-  r.foretold = r.seen & ~r.ended ? r.seen & ~uint32_t{EPOLLPRI} : 0;
-  r.reported = now;
-  r.edges.store(0, std::memory_order_relaxed);
-  r.fired = (r.events & EPOLLONESHOT) != 0;
+  note_told(r, now);
   if (r.fired)
     cool(set_, r);
   else
@@ -344,7 +369,7 @@ bool SetWait::visit(Registration& r) {
 // Looks at every hot registration once, beginning with the one that waited longest. True: the kernel must be asked
 // after that.
 bool SetWait::scan() {
-  looked_once_ = false;
+  looked_once_ = told_count_ > 0;
   doubtful_ = 0;
   Locked lock(set_.lock);
   if (lock.nested()) return false;  // a handler inside its own thread's wait: the kernel's answer must do
@@ -392,12 +417,13 @@ bool SetWait::rescan() {
 long SetWait::gather(Kernel how) {
   const bool kernel_first = set_.kernel_first && how != Kernel::answered;
   if (!kernel_first) {
-    const bool news = scan();
+    const bool news = scan() | std::exchange(told_in_place_, false);
     if (!news && how != Kernel::ask) return 0;
   }
   for (int round = 0; count_ < room_ && round < kMostRounds; ++round) {
     if (const long result = ask_kernel(); result < 0) return count_ > 0 ? 0 : result;
-    if (!(kernel_first && round == 0 ? scan() : rescan())) break;
+    const bool in_place = std::exchange(told_in_place_, false);
+    if (!((kernel_first && round == 0 ? scan() : rescan()) | in_place)) break;
   }
   return 0;
 }

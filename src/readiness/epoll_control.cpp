@@ -206,8 +206,9 @@ long modify(EpollSet& set, int epoll_fd, int fd, epoll_event* event, Connection&
   }
   Locked lock(set.lock);
   registry.release();
+  if (event->events & EPOLLEXCLUSIVE) return -EINVAL;  // do_epoll_ctl: not for EPOLL_CTL_MOD. What begins anew is an EPOLL_CTL_ADD to the kernel
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant)
-    return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : event->events & EPOLLEXCLUSIVE ? -EINVAL : -ENOENT;
+    return r->asked == 0 ? kernel_control(epoll_fd, EPOLL_CTL_MOD, fd, event) : -ENOENT;
   std::optional<FamilySection> section(std::in_place, *r);
   if (r->mode.load(std::memory_order_relaxed) == Mode::tagged && settled_on_kernel(*r->connection)) switch_to_native(*r);
   const uint32_t old_events = r->events;

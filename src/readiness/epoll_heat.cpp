@@ -100,7 +100,14 @@ void heat_up(Registration& r) {
 
 void take_fresh(EpollSet& set) {
   if (!set.fresh.load(std::memory_order_relaxed)) return;
-  Registration* r = set.fresh.exchange(nullptr, std::memory_order_acquire);
+  Registration* last = set.fresh.exchange(nullptr, std::memory_order_acquire);
+  Registration* r = nullptr;  // the one that got hot first is looked at first
+  while (last) {
+    Registration* before = last->next_fresh;
+    last->next_fresh = r;
+    r = last;
+    last = before;
+  }
   while (r) {
     Registration* next = r->next_fresh;
     append_hot(set, *r);

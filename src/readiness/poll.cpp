@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kFew = 64;
 constexpr size_t kMostGlances = 64;
 constexpr uint64_t kKernelLookUs = 2;          // while spinning, the kernel is asked this often at most
-constexpr uint64_t kFirstKernelLookUs = 1;     // and first after this: whoever finds something in memory asks anyway
+constexpr uint64_t kFirstKernelLookUs = 2;     // and first after this: whoever finds something in memory asks anyway
 constexpr int kMostRounds = 8;                 // of questions in one look at everything
 constexpr uint32_t kEmptyWakesBeforeMute = 2;  // of a socket that stays readable for somebody else's bell
 constexpr uint64_t kShortestMuteNs = 50'000;

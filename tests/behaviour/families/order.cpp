@@ -285,5 +285,45 @@ BEHAVIOUR{.name = "of_a_close_and_edges",
           .client = [](int fd) { hear_close_first(Face::edge, fd); },
           .limit = kByFences};
 
+// ---- one after the other while nobody waits: the kernel's list of what is ready is in that order
+
+constexpr int kSleeps = 100;
+
+void write_by_turns(int fd) {
+  const int other = accept_another();
+  for (int i = 0; i < kSleeps; ++i) {
+    await_peer();
+    write_all(i % 2 ? fd : other, "x");
+    write_all(i % 2 ? other : fd, "x");
+    tell_peer();
+  }
+  await_peer();
+}
+
+void hear_by_turns(int fd, uint32_t mode) {
+  const int other = connect_another();
+  const int set = ::epoll_create1(EPOLL_CLOEXEC);
+  for (const int each : {fd, other}) {
+    epoll_event event{.events = EPOLLIN | mode, .data = {.fd = each}};
+    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, each, &event), 0);
+  }
+  for (int i = 0; i < kSleeps; ++i) {
+    epoll_event events[4];
+    CHECK_EQ(::epoll_wait(set, events, 4, 2), 0);
+    tell_peer();
+    await_peer();
+    CHECK_EQ(::epoll_wait(set, events, 4, -1), 2);
+    CHECK_EQ(events[0].data.fd, i % 2 ? fd : other);
+    for (const int each : {fd, other}) CHECK_EQ(read_exactly(each, 1), "x");
+  }
+  tell_peer();
+}
+
+BEHAVIOUR{.name = "of_events_is_that_of_their_causes", .server = write_by_turns, .client = [](int fd) { hear_by_turns(fd, 0); }, .limit = kByFences};
+BEHAVIOUR{.name = "of_edges_is_that_of_their_causes",
+          .server = write_by_turns,
+          .client = [](int fd) { hear_by_turns(fd, EPOLLET); },
+          .limit = kByUpgrades};
+
 }  // namespace
 }  // namespace shunt::behaviour
