@@ -109,13 +109,22 @@ long recvfrom(int fd, void* data, size_t bytes, int flags, sockaddr* address, so
   message.msg_name = &name.storage;
   message.msg_namelen = name.length;
   const socklen_t room = unreadable(length) ? 0 : *length;
+  sockaddr_un before;  // what the program has there: the kernel leaves it alone where a sender has no name
+  const size_t kept = min_of<size_t>(room, sizeof before);
+  const bool keeps = kept > 0 && !unwritable(address, kept);
+  if (keeps) memcpy(&before, address, kept);
   bool stored = false;
   const long got = receive_buffer(fd, data, bytes, flags, &message, [&](int own) {
     stored = true;
     return kernel.recvfrom(own, data, bytes, flags, address, length);
   });
   if (got < 0) return got;
-  if (stored) return hide_sender(fd, address, room, *length), got;
+  if (stored) {
+    const socklen_t told = *length;
+    hide_sender(fd, address, room, *length);
+    if (keeps && *length == 0 && told != 0) memcpy(address, &before, kept);
+    return got;
+  }
   if (!can_store(address, length)) return unreadable(length) || static_cast<int>(*length) >= 0 ? -EFAULT : -EINVAL;
   name.length = message.msg_namelen;
   store(name, 0, address, length);
