@@ -22,6 +22,11 @@ bool overdue(Side& side) {
   return now - side.fence_wait_since > patience.cycles_per_us() * 1'000'000;
 }
 
+// A direction that went back before it left: no byte went through its ring, and no bell was sent.
+bool never_used(const Connection& c) {
+  return c.in->demote_at.load(memory_order_relaxed) == 0 && static_cast<uint32_t>(c.in->bells_final.load(memory_order_relaxed)) == c.side->bells_taken.load(memory_order_relaxed);
+}
+
 // Stages only advance; put_back answers a freeze.
 bool possible(const Side& side, Flow flow, Stage stage) {
   switch (stage) {
@@ -54,6 +59,12 @@ void advance_incoming(Connection& c, int fd) {
   }
   if (flow == Flow::kernel) {
     if (has_old_readers(c)) return;
+    if (stage == Stage::kernel_again && never_used(c)) {
+      // All is in the kernel, whatever the counts: who sent or took some of it past the library made them wrong.
+      c.in->passed.store(2, memory_order_release);
+      side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
+      return note_demotion(c, Reason::peer_asked);
+    }
     const uint64_t total = c.in->kernel_total.load(memory_order_relaxed);
     // Fences are placed when nothing lies unread in the kernel, or no bell will follow: what was not counted has been taken.
     if (side.received_in_doubt) side.kernel_received.store(total, memory_order_relaxed);

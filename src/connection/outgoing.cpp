@@ -219,9 +219,10 @@ bool demote_outgoing(Connection& c, int fd, Reason reason) {
       return true;
     }
   }
-  // Before the up-fence nobody sleeps for a bell, and one would be a byte to a reader that is past us. Behind it the peer may sleep, and must put back or
-  // demote in its turn.
-  const bool last_bell = flow == Flow::ring && may_ring(c, fd);
+  // Before the up-fence a bell would be a byte to a reader that is past us. Behind it, or with bytes in the ring that we have frozen, the peer may sleep and
+  // must put back or demote in its turn.
+  const bool peer_on_ring = is_frozen(c.in->ask.load(memory_order_relaxed)) && c.in->stage.load(memory_order_relaxed) != Stage::kernel;
+  const bool last_bell = (flow == Flow::ring || peer_on_ring) && may_ring(c, fd);
   if (last_bell && !room_for_a_bell(fd)) return false;  // first
   Writing writing(*c.out);
   if (writing.frozen()) return false;  // next time round

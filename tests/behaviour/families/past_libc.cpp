@@ -132,19 +132,20 @@ Calls sending(ssize_t (*send)(int, const char*, size_t)) {
 constexpr unsigned kFewModes = bit(Mode::blocking) | bit(Mode::level);
 
 const Operation kBytes[] = {
-    {.name = "read", .calls = receiving(read_by_instruction)},
-    {.name = "readv", .calls = receiving(readv_by_instruction), .modes = kFewModes},
-    {.name = "recvfrom", .calls = receiving(recvfrom_by_instruction), .modes = kFewModes},
-    {.name = "recvmsg_without_control_room", .calls = receiving(recvmsg_without_room)},
-    {.name = "recvmsg_with_control_room", .calls = receiving(recvmsg_with_room)},
-    {.name = "write", .calls = sending(write_by_instruction)},
-    {.name = "writev", .calls = sending(writev_by_instruction)},
-    {.name = "sendto", .calls = sending(sendto_by_instruction), .modes = kFewModes},
+    {.name = "read", .calls = receiving(read_by_instruction), .later_is_limit = true},
+    {.name = "readv", .calls = receiving(readv_by_instruction), .modes = kFewModes, .later_is_limit = true},
+    {.name = "recvfrom", .calls = receiving(recvfrom_by_instruction), .modes = kFewModes, .later_is_limit = true},
+    {.name = "recvmsg_without_control_room", .calls = receiving(recvmsg_without_room), .later_is_limit = true},
+    {.name = "recvmsg_with_control_room", .calls = receiving(recvmsg_with_room), .later_is_limit = true},
+    {.name = "write", .calls = sending(write_by_instruction), .later_is_limit = true},
+    {.name = "writev", .calls = sending(writev_by_instruction), .later_is_limit = true},
+    {.name = "sendto", .calls = sending(sendto_by_instruction), .modes = kFewModes, .later_is_limit = true},
     {.name = "sendmsg_of_a_descriptor",
      .calls = sending(sendmsg_with_a_pipe),
      .others = receiving(receive_pipes),
      .face = [](Talk&) { pipes_arrived = 0; },
-     .each_facing = [](Talk&, int messages) { CHECK_EQ(pipes_arrived, messages); }},
+     .each_facing = [](Talk&, int messages) { CHECK_EQ(pipes_arrived, messages); },
+     .later_is_limit = true},
 };
 
 [[maybe_unused]] const bool added = add_operations<kBytes>({SHUNT_FAMILY});

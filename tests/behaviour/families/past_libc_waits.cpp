@@ -97,20 +97,22 @@ void send_a_piece(Talk& talk) {
 }
 
 const Operation kWaits[] = {
-    {.name = "poll", .calls = polling(poll_by_instruction), .modes = bit(Mode::poll)},
-    {.name = "ppoll", .calls = polling(ppoll_by_instruction), .modes = bit(Mode::poll)},
-    {.name = "epoll_wait", .calls = waiting(epoll_wait_by_instruction), .modes = kEpollModes},
-    {.name = "epoll_pwait", .calls = waiting(epoll_pwait_by_instruction), .modes = kEpollModes},
-    {.name = "epoll_pwait2", .calls = waiting(epoll_pwait2_by_instruction), .modes = kEpollModes},
+    {.name = "poll", .calls = polling(poll_by_instruction), .modes = bit(Mode::poll), .later_is_limit = true},
+    {.name = "ppoll", .calls = polling(ppoll_by_instruction), .modes = bit(Mode::poll), .later_is_limit = true},
+    {.name = "epoll_wait", .calls = waiting(epoll_wait_by_instruction), .modes = kEpollModes, .later_is_limit = true},
+    {.name = "epoll_pwait", .calls = waiting(epoll_pwait_by_instruction), .modes = kEpollModes, .later_is_limit = true},
+    {.name = "epoll_pwait2", .calls = waiting(epoll_pwait2_by_instruction), .modes = kEpollModes, .later_is_limit = true},
     // Reads that wait until then.
     {.name = "epoll_ctl_add",
      .act = [](Talk& talk) { past_libc(talk, wait_in_a_new_set); },
      .modes = kEpollModes,
-     .begins_blocking = true},
+     .begins_blocking = true,
+     .later_is_limit = true},
     {.name = "epoll_ctl_mod",
      .each = [](Talk& talk, int) { past_libc(talk, [](Talk& one) { one.arm(EPOLL_CTL_MOD); }); },
-     .modes = kEpollModes},
-    {.name = "epoll_ctl_del", .act = del_past_libc, .face = send_a_piece, .modes = kEpollModes},
+     .modes = kEpollModes,
+     .later_is_limit = true},
+    {.name = "epoll_ctl_del", .act = del_past_libc, .face = send_a_piece, .modes = kEpollModes, .later_is_limit = true},
     // And libc adds it again, each time.
     {.name = "epoll_ctl_del_over_and_over",
      .each =
@@ -118,7 +120,8 @@ const Operation kWaits[] = {
            past_libc(talk, [](Talk& one) { one.disarm(); });
            talk.arm(EPOLL_CTL_ADD);
          },
-     .modes = kEpollModes},
+     .modes = kEpollModes,
+     .later_is_limit = true},
     // A set that libc did not make, and one of which nothing went through libc.
     {.name = "epoll_create",
      .calls = with_a_set_of_its_own(),
@@ -129,7 +132,8 @@ const Operation kWaits[] = {
      .calls = with_all_of_epoll(),
      .act = wait_in_a_new_set,
      .modes = kEpollModes,
-     .begins_blocking = true},
+     .begins_blocking = true,
+     .later_is_limit = true},
 };
 
 [[maybe_unused]] const bool added = add_operations<kWaits>({SHUNT_FAMILY});

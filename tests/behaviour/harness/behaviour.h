@@ -29,6 +29,9 @@ constexpr unsigned kByUpgrades = bit(Way::cold) | bit(Way::automatic) | bit(Way:
 // The client's socket carries a marker.
 constexpr unsigned kByMarkers = bit(Way::both) | bit(Way::client_only) | kByUpgrades;
 
+// The connection may be on the ring.
+constexpr unsigned kByBothAware = bit(Way::both) | kByUpgrades;
+
 struct Behaviour {
   const char* name;
   void (*server)(int fd);        // fd is the accepted connection; owned by the part

@@ -146,6 +146,7 @@ struct Operation {
   bool begins_blocking = false;  // the mode is entered by `act`
   bool ends = false;             // no message follows
   bool slow = false;             // waits for clocks, or moves much: fewer moments
+  bool later_is_limit = false;   // from the middle of an accelerated connection on it is a documented limit (docs/limits.md)
 };
 
 // One cell of the matrix: every mode and, for `later`, every moment.
@@ -167,7 +168,8 @@ bool add_cell(Family family) {
                              .client = past_libc_part<kTable, kIndex, kWhen, kActor>,
                              .connects_itself = true,
                              .leaves_ring = true,
-                             .was_upgraded = kWhen == When::later};
+                             .was_upgraded = kWhen == When::later,
+                             .limit = kWhen == When::later && kTable[kIndex].later_is_limit ? kByBothAware : 0};
 }
 
 template <const auto& kTable, size_t kIndex>
