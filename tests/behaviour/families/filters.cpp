@@ -38,15 +38,15 @@ constexpr Call kCalls[] = {
     CALL(epoll_wait),    CALL(eventfd2),      CALL(exit), CALL(exit_group),      CALL(faccessat),      CALL(faccessat2),
     CALL(fcntl),         CALL(fork),          CALL(fstat),           CALL(fstatfs),        CALL(ftruncate),
     CALL(futex),         CALL(getegid),       CALL(geteuid),         CALL(getgid),         CALL(getpeername),
-    CALL(getpid),        CALL(getrandom),     CALL(getsockname),     CALL(getsockopt),     CALL(gettid),
+    CALL(getpid),        CALL(getrandom),     CALL(getsockopt),     CALL(gettid),
     CALL(getuid),        CALL(ioctl),         CALL(lseek),           CALL(madvise),        CALL(membarrier),
     CALL(memfd_create),  CALL(mmap),          CALL(munmap),          CALL(openat),         CALL(pidfd_getfd),
     CALL(pidfd_open),    CALL(poll),          CALL(ppoll),           CALL(prctl),          CALL(pread64),
     CALL(preadv),        CALL(preadv2),       CALL(prlimit64),     CALL(pselect6),        CALL(pwritev2),       CALL(read),
     CALL(readlink),      CALL(recvfrom),      CALL(recvmsg),         CALL(rt_sigaction),   CALL(rt_sigpending),
-    CALL(rt_sigprocmask), CALL(rt_sigtimedwait), CALL(rt_tgsigqueueinfo), CALL(sched_getaffinity), CALL(sched_yield),
+    CALL(rt_sigprocmask), CALL(rt_sigtimedwait), CALL(rt_tgsigqueueinfo), CALL(sched_getaffinity), CALL(sched_yield), CALL(select),
     CALL(sendmsg),       CALL(sendto),        CALL(setgroups),       CALL(setresgid),      CALL(setresuid),
-    CALL(setsid),        CALL(setsockopt),    CALL(shutdown),        CALL(sigaltstack),    CALL(socket),
+    CALL(setsid),        CALL(setsockopt),    CALL(shutdown),        CALL(sigaltstack),
     CALL(socketpair),    CALL(tkill),         CALL(wait4),           CALL(write),
 };
 #undef CALL
