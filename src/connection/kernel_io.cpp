@@ -86,7 +86,7 @@ class ProgramsControl {
   bool cut_ = false;
 };
 
-constexpr size_t kOfferRoom = CMSG_SPACE(sizeof(int));
+constexpr size_t kOfferRoom = CMSG_SPACE(sizeof(int)) + 256;  // with what the program may have asked for since, which comes first
 constexpr size_t kRoom = 2048;  // a larger one of the program's has room for whatever may come (SCM_MAX_FD) and an offer
 
 // recvmsg with room for an offer beside what the program has room for. The program gets what the kernel would have given it without the offer.
