@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ways
 from harness import Skip, app_test, expect_success
+from lab import packages, paths
 from lab.redis import Redis
 from lab.server import until
 
@@ -72,3 +73,32 @@ def in_the_middle_of_a_load(session, way):
         for client in load:
             expect_success(session.finish(client, 30))
         ways.check_server(way, server)
+
+
+def _calls_of_short_connections(session, library, count):
+    """How many system calls the server and the client make, Python's own included."""
+    work = session.directory("short")
+    script = paths.CLIENTS / "short_connections.py"
+    preloaded = [f"LD_PRELOAD={library}"] if library else []
+
+    def traced(role):
+        return ["strace", "-f", "-c", "-o", work / role, "env", *preloaded, packages.PYTHON, script, role, work / "socket", count]
+
+    server = session.start(traced("server"), pipe=True)
+    until(lambda: (work / "socket").exists(), 20, "the server does not listen")
+    time.sleep(0.2)
+    expect_success(session.run(traced("client")))
+    expect_success(session.finish(server, 20))
+    return [int(re.search(r"^ *100\.00 +\S+ +\d+ +(\d+)", (work / role).read_text(), re.M)[1]) for role in ("server", "client")]
+
+
+@app_test()
+def short_connections_make_no_call_of_the_library(session):
+    """connect, a question, an answer, close: what 200 of them cost beyond the first five is the same with the library and without."""
+    library = session.shunt.parent.parent / "lib" / "libshunt.so"
+    per_connection = {}
+    for how in (None, library):
+        few, many = (_calls_of_short_connections(session, how, count) for count in (5, 205))
+        per_connection[how] = [more - less for less, more in zip(few, many)]
+    for end, plain, with_library in zip(("server", "client"), per_connection[None], per_connection[library]):
+        assert with_library <= plain, f"the {end} makes {with_library - plain} system calls more in 200 connections"
