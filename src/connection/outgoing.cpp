@@ -37,7 +37,8 @@ namespace {
 constexpr uint64_t kOneBuffer = 32768, kOneTightBuffer = 2048;  // unix_stream_sendmsg: it sends all of that, or nothing
 constexpr uint64_t kRoomyBuffer = 65536;  // room for far more bells than can be under way
 constexpr uint64_t kAhead = 512;  // a ring that has less than this left over grows, if it can
-constexpr uint32_t kDisagreements = 16;  // writes that find the counts apart, before the kernel is asked where the bytes are
+constexpr uint32_t kDisagreements = 8;  // writes that find the counts apart, before the kernel is asked where the bytes are
+constexpr uint32_t kMostUncounted = 4;  // times in a row that it had none of them
 constexpr uint64_t kChunk = 32768;  // publish this much at a time, so that the reader copies while we do
 
 uint64_t send_buffer(int fd) {
@@ -70,9 +71,14 @@ bool counts_agree(Connection& c, int fd) {
   Side& side = *c.side;
   if (c.out->old_readers.load(memory_order_acquire) != 0) return false;
   // SYNC: acquire, pairs with the release in publish_received().
-  if (c.out->received.load(memory_order_acquire) == side.kernel_sent.load(memory_order_relaxed)) return queued_in_kernel(fd) == 0;
-  if (++side.disagreements % kDisagreements == 0 && queued_in_kernel(fd) == 0 && c.out->received.load(memory_order_acquire) != side.kernel_sent.load(memory_order_relaxed))
-    stay_plain(c, Reason::unseen_use);
+  const auto agree = [&] { return c.out->received.load(memory_order_acquire) == side.kernel_sent.load(memory_order_relaxed); };
+  if (agree()) {
+    side.disagreements = side.uncounted = 0;
+    return queued_in_kernel(fd) == 0;
+  }
+  // Once, it may be a reader that has taken bytes and not come to count them yet.
+  if (++side.disagreements % kDisagreements == 0) side.uncounted = queued_in_kernel(fd) == 0 && !agree() ? side.uncounted + 1 : 0;
+  if (side.uncounted == kMostUncounted) stay_plain(c, Reason::unseen_use);
   return false;
 }
 

@@ -88,7 +88,7 @@ struct alignas(64) Side {
   bool tight_buffer;                      // SO_SNDBUF is so small that bells could fill it
   uint64_t full_at;                       // head + 1 when a write last found no room: until it moves none fits, whatever its size
   std::atomic<uint32_t> bells_sent;       // its low byte is the next bell. Differs from bells_rung while one is counted and not sent
-  uint32_t disagreements;                 // how often the reader's count was not what was sent, before the up-fence
+  uint32_t disagreements, uncounted;      // before the up-fence: writes in a row that found the reader's count apart; looks in a row that found the bytes gone
   uint32_t fence_bell;                    // number of the last bell of the down-fence begun
   uint64_t putback;                       // ring bytes that went back through the kernel, while the peer retreats
   uint64_t putback_goal;                  // with the send that is under way

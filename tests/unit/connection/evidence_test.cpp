@@ -115,7 +115,7 @@ TEST(Evidence, EndsWhereBytesAreTakenPastTheLibrary) {
   ASSERT_EQ(write_to(pair.acceptor, &byte, 1), 1);  // carries the offer
   ASSERT_EQ(read_from(pair.connector, &byte, 1), 1);
   ASSERT_TRUE(has_channel(*Pin(pair.connector)));
-  for (int i = 1; i < 40; ++i) {
+  for (int i = 1; i < 60; ++i) {
     ASSERT_EQ(::write(pair.acceptor, &byte, 1), 1);  // not counted, either: as if it had been written through the library and taken past it
     ASSERT_EQ(::read(pair.connector, &byte, 1), 1);
     Pin(pair.acceptor)->side->kernel_sent.fetch_add(1);
