@@ -197,8 +197,8 @@ inline bool awaits_offer(const Connection& connection) {
 }
 // The kernel's for good, and there never was a channel: the program's own calls are right as they are. Not for a connector to which an offer may come.
 inline bool is_plain(const Connection& connection) {
-  const Side& side = *connection.side;
-  return side.plain.load(std::memory_order_relaxed) != Reason::none && !has_channel(connection) && !awaits_offer(connection) && !side.reset_taken;
+  if (has_channel(connection)) return false;
+  return connection.side->plain.load(std::memory_order_relaxed) != Reason::none && !awaits_offer(connection) && !connection.side->reset_taken;
 }
 
 // Stops any upgrade; demotes if on the ring, politely: at the next operation of either end.
