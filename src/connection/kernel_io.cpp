@@ -141,8 +141,8 @@ long read_kernel(Connection& c, int fd, ReceiveRequest& request, size_t limit, i
     if (program) message.msg_name = program->msg_name, message.msg_namelen = program->msg_namelen;
     if (with_room) {
       got = receive_with_room(c, fd, request, message, flags, sleep);
-      // A sandbox that takes the program's calls may not take this one.
-      if (sys::refused(got)) {
+      // A sandbox that takes the program's calls may not take this one; and the number may be no socket any more, closed and given out past libc.
+      if (sys::refused(got) || got == -ENOTSOCK) {
         c.side->marked.store(false, std::memory_order_relaxed);
         stay_plain(c, Reason::refused);
         return read_kernel(c, fd, request, limit, flags, sleep);

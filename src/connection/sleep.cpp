@@ -22,6 +22,7 @@ constexpr uint64_t kLongestSlice = 20'000'000;
 constexpr uint64_t kWriterSlice = 50'000'000;
 constexpr uint32_t kMostInVain = 32;
 constexpr uint64_t kGatherUs = 1;
+constexpr uint64_t kDoNotWait = 1;  // a negative timeout, as socket_options.cpp notes it
 
 uint64_t monotonic_ns() {
   timespec now{};
@@ -74,12 +75,26 @@ class Asleep : Duty {
   Sleeper sleeper_;
 };
 
+// SO_RCVTIMEO or SO_SNDTIMEO now; `known` where the kernel does not say.
+uint64_t kernel_timeout_ns(int fd, short events, uint64_t known) {
+  timeval limit{};
+  socklen_t length = sizeof limit;
+  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, events == POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &limit, &length) < 0) return known;
+  return static_cast<uint64_t>(limit.tv_sec) * kSecond + static_cast<uint64_t>(limit.tv_usec) * 1000;
+}
+
 }  // namespace
 
-bool BlockingWait::timed_out() {
+bool BlockingWait::timed_out(int fd, short events) {
   if (timeout_ns_ == 0) return false;
-  if (deadline_ns_ == 0) deadline_ns_ = monotonic_ns() + timeout_ns_;
-  return monotonic_ns() >= deadline_ns_;
+  const uint64_t now = monotonic_ns();
+  if (deadline_ns_ == 0) deadline_ns_ = now + timeout_ns_;
+  if (now < deadline_ns_) return false;
+  // It may have been changed past the library since. "Do not wait" reads back as "for ever".
+  const uint64_t limit = timeout_ns_ == kDoNotWait ? kDoNotWait : kernel_timeout_ns(fd, events, timeout_ns_);
+  deadline_ns_ += limit - timeout_ns_;
+  timeout_ns_ = limit;
+  return limit != 0 && now >= deadline_ns_;
 }
 
 // What wakes us comes from the peer. If it keeps doing so and nothing can be done, it lies: from then on we go by the clock.
@@ -119,7 +134,7 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
     }
   }
   if (watch_.interrupted()) return -EINTR;
-  if (timed_out()) return -EAGAIN;
+  if (timed_out(fd, events)) return -EAGAIN;
 
   // Who leaves the ring waits for those that a bell may have to wake: not for us.
   if (side.leaving && side.in_flow.load(std::memory_order_relaxed) == Flow::ring) return sleep(c, open_fd(c, fd), events, Armed::slices);
@@ -167,10 +182,7 @@ long BlockingWait::ask_before_sleep(Connection& c, int fd, short events) {
     return flags < 0 ? 0 : -EAGAIN;
   }
   if (timeout_ns_ != 0) return 0;
-  timeval limit{};
-  socklen_t length = sizeof limit;
-  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, events == POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &limit, &length) < 0) return 0;
-  timeout_ns_ = static_cast<uint64_t>(limit.tv_sec) * kSecond + static_cast<uint64_t>(limit.tv_usec) * 1000;
+  timeout_ns_ = kernel_timeout_ns(fd, events, 0);
   if (timeout_ns_ != 0) deadline_ns_ = monotonic_ns() + timeout_ns_;
   return 0;
 }
@@ -192,7 +204,7 @@ long BlockingWait::sleep(Connection& c, int fd, short events, Armed armed) {
 
 long BlockingWait::for_kernel(int fd, short events) {
   if (watch_.interrupted()) return -EINTR;
-  if (timed_out()) return -EAGAIN;
+  if (timed_out(fd, events)) return -EAGAIN;
   if (events == POLLOUT) return sleep_in_kernel(fd, POLLOUT, kWriterSlice);
   return sleep_in_kernel(fd, POLLIN | POLLRDHUP, 0);
 }
@@ -201,7 +213,7 @@ long BlockingWait::sleep_in_kernel(int fd, short wanted, uint64_t length) {
   if (timeout_ns_ != 0) {
     const uint64_t now = monotonic_ns();
     const uint64_t left = deadline_ns_ > now ? deadline_ns_ - now : 0;
-    if (left == 0) return -EAGAIN;
+    if (left == 0) return 0;  // timed_out() says so, or that it is not so any more
     if (length == 0 || left < length) length = left;
   }
   const timespec timeout{static_cast<time_t>(length / kSecond), static_cast<long>(length % kSecond)};

@@ -32,7 +32,7 @@ class BlockingWait {
   long ask_before_sleep(Connection& connection, int fd, short events);
   long sleep_in_kernel(int fd, short wanted, uint64_t length);
   bool in_vain(const Connection& connection);
-  bool timed_out();
+  bool timed_out(int fd, short events);
 
   uint64_t timeout_ns_;
   uint64_t deadline_ns_ = 0;  // monotonic; read when the first sleep begins

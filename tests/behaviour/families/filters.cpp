@@ -82,6 +82,8 @@ uint64_t mask_now() {
   return mask;
 }
 
+constexpr uint64_t kSeen = 4;  // rounds in which each end is asleep when its word comes: it is seen to wait
+
 std::string answer_to(uint64_t round) { return bytes_at(round * 31 + 7, kWord); }
 
 // One word each way, by each kind of call in turn.
@@ -92,6 +94,7 @@ void ask(int fd, uint64_t round) {
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
+  if (round < kSeen) sleep_ms(1);
   errno = EXDEV;
   switch (round % 4) {
     case 0:
@@ -126,7 +129,7 @@ void ask(int fd, uint64_t round) {
 
 void answer(int fd, uint64_t round) {
   CHECK_EQ(read_exactly(fd, kWord), bytes_at(round, kWord));
-  if (round % 8 == 3) sleep_ms(1);  // who asked sleeps
+  if (round % 8 == 3 || round < kSeen) sleep_ms(1);  // who asked sleeps, and is seen to wait
   write_all(fd, answer_to(round));
 }
 

@@ -104,6 +104,14 @@ void answer(int fd, uint64_t& done, size_t size) {
   done += size;
 }
 
+// Who asked is seen to wait.
+void answer_late(int fd, uint64_t& done, size_t size) {
+  CHECK_EQ(read_exactly(fd, size), bytes_at(done, size));
+  sleep_ms(1);
+  write_all(fd, bytes_at(done, size));
+  done += size;
+}
+
 void ask(int fd, uint64_t& done, size_t size) {
   write_all(fd, bytes_at(done, size));
   CHECK_EQ(read_exactly(fd, size), bytes_at(done, size));
@@ -190,7 +198,7 @@ BEHAVIOUR{.name = "a_read_of_old_is_cancelled",
                   in_read(fd);
                 });
                 uint64_t done = 0;
-                for (int i = 0; i < 20; ++i) answer(fd, done, 500);
+                for (int i = 0; i < 20; ++i) answer_late(fd, done, 500);
               },
           .client =
               [](int fd) {
@@ -198,7 +206,7 @@ BEHAVIOUR{.name = "a_read_of_old_is_cancelled",
                 await_peer();
                 CHECK_EQ(read_exactly(fd, 100).substr(90), "0123456789");
                 uint64_t done = 0;
-                for (int i = 0; i < 20; ++i) ask(fd, done, 500);
+                for (int i = 0; i < 20; ++i) sleep_ms(2), ask(fd, done, 500);
               },
           .warms_up = false};
 

@@ -26,8 +26,8 @@ const std::string kWord = "hello";
 
 void expect_word(int fd) { CHECK_EQ(read_exactly(fd, kWord.size()), kWord); }
 
-// The reader has fallen asleep by then.
-void ask_slowly(int fd) {
+// The reader has fallen asleep by then, and is seen to wait.
+void say_slowly(int fd) {
   sleep_ms(20);
   write_all(fd, kWord);
 }
@@ -40,7 +40,7 @@ BEHAVIOUR{.name = "that_fail_say_why",
                 join_child(in_child([listener] {
                   const int gone = accept_at(listener);
                   expect_word(gone);
-                  write_all(gone, kWord);
+                  say_slowly(gone);
                   expect_word(gone);  // the client has been seen to read and wait by now, and may be offered a channel
                   await_peer();
                   CHECK_ERRNO(::send(gone, "x", 1, MSG_NOSIGNAL), EPIPE);
@@ -49,7 +49,7 @@ BEHAVIOUR{.name = "that_fail_say_why",
                 // A buffer that cannot be read costs the program its offer, and nothing else.
                 const int fd = accept_at(listener);
                 expect_word(fd);
-                write_all(fd, kWord);
+                say_slowly(fd);
                 expect_word(fd);
                 CHECK_ERRNO(::send(fd, reinterpret_cast<void*>(16), 5, 0), EFAULT);
                 write_all(fd, kWord);
@@ -58,15 +58,15 @@ BEHAVIOUR{.name = "that_fail_say_why",
               [](int) {
                 await_peer();
                 const int gone = connect_to(path_address());
-                ask_slowly(gone);
+                say_slowly(gone);
                 expect_word(gone);
-                ask_slowly(gone);
+                say_slowly(gone);
                 ::close(gone);
                 tell_peer();
                 const int fd = connect_to(path_address());
-                ask_slowly(fd);
+                say_slowly(fd);
                 expect_word(fd);
-                ask_slowly(fd);
+                say_slowly(fd);
                 expect_word(fd);
               },
           .connects_itself = true,

@@ -171,6 +171,7 @@ BEHAVIOUR{.name = "never_of_what_the_program_did_not_send",
           .server =
               [](int fd) {
                 for (uint64_t i = 0; i < 30; ++i) {
+                  sleep_ms(1);  // who reads is seen to wait
                   write_all(fd, bytes_at(i, 500));
                   int passed = -1;
                   CHECK_EQ(receive_with(fd, 1, &passed), "x");
@@ -189,6 +190,7 @@ BEHAVIOUR{.name = "never_of_what_the_program_did_not_send",
                     CHECK_EQ(passed, -1);
                   }
                   CHECK_EQ(agreeing(data, i), 500U);
+                  sleep_ms(1);
                   write_all(fd, "x");
                 }
                 CHECK_EQ(::dup(0), next);

@@ -56,6 +56,7 @@ void handle_past_libc(int signal, void (*handler)(int)) {
 }
 
 void alarm_after_ms(int milliseconds) { set_timer(milliseconds * 1000, 0); }
+void alarm_after_us(int microseconds) { set_timer(microseconds, 0); }
 void alarm_every_us(int microseconds) { set_timer(microseconds, microseconds); }
 
 }  // namespace shunt::behaviour

@@ -14,6 +14,7 @@ int signals_counted();  // since the last count_signal
 void handle_past_libc(int signal, void (*handler)(int));
 
 void alarm_after_ms(int milliseconds);  // one SIGALRM
+void alarm_after_us(int microseconds);
 void alarm_every_us(int microseconds);  // SIGALRM over and over; 0 ends it
 
 }  // namespace shunt::behaviour
