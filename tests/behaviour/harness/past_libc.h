@@ -146,6 +146,7 @@ struct Operation {
   bool begins_blocking = false;  // the mode is entered by `act`
   bool ends = false;             // no message follows
   bool slow = false;             // waits for clocks, or moves much: fewer moments
+  bool first_is_limit = false;   // it cannot be seen from the first moment either (docs/limits.md)
   bool later_is_limit = false;   // from the middle of an accelerated connection on it is a documented limit (docs/limits.md)
 };
 
@@ -169,7 +170,7 @@ bool add_cell(Family family) {
                              .connects_itself = true,
                              .leaves_ring = true,
                              .was_upgraded = kWhen == When::later,
-                             .limit = kWhen == When::later && kTable[kIndex].later_is_limit ? kByBothAware : 0};
+                             .limit = (kWhen == When::later ? kTable[kIndex].later_is_limit : kTable[kIndex].first_is_limit) ? kByBothAware : 0};
 }
 
 template <const auto& kTable, size_t kIndex>
