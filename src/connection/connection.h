@@ -151,7 +151,8 @@ inline bool operator==(const Glance& a, const Glance& b) {
 inline void note_wait(const Connection& connection) {
   Side& side = *connection.side;
   side.waits.store(side.waits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  side.reads_at_wait.store(side.reads.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  side.unwaited.store(0, std::memory_order_relaxed);
+  side.drained.store(false, std::memory_order_relaxed);
 }
 
 // Before sleeping in the kernel on the socket's readability: registers the caller as a sleeper for these events (POLLIN, POLLOUT), arms, and takes the bells

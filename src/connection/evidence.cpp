@@ -16,9 +16,8 @@ using std::memory_order_relaxed;
 
 namespace {
 
-// A program that waits past the library may have waited through it at first: its reads go on without waits.
-constexpr uint32_t kMostReadsSinceWait = 4;
-constexpr uint32_t kMostProbes = 32;
+// A program that waits past the library may have waited through it at first. A peer that answers fast leaves a few reads without a wait, too.
+constexpr uint32_t kMostUnwaited = 4;
 constexpr uint32_t kLongLived = 16;  // calls that moved bytes: with fewer no connection leaves the kernel for sure
 
 // <asm-generic/socket.h>: not all of them are in the headers of every libc.
@@ -75,7 +74,7 @@ bool has_evidence(const Connection& c) {
   const uint32_t reads = side.reads.load(memory_order_relaxed), writes = side.writes.load(memory_order_relaxed);
   if (reads == 0 || writes == 0 || reads + writes < behaviour.calls_before_evidence) return false;
   return side.waits.load(memory_order_relaxed) >= behaviour.waits_before_evidence &&
-         (reads - side.reads_at_wait.load(memory_order_relaxed) <= kMostReadsSinceWait || behaviour.waits_before_evidence == 0);
+         (side.unwaited.load(memory_order_relaxed) <= kMostUnwaited || behaviour.waits_before_evidence == 0);
 }
 
 Reason reason_without_offer(const Connection& c) {
@@ -88,15 +87,19 @@ Reason reason_without_offer(const Connection& c) {
   return side.role == Role::acceptor ? Reason::peer_unaware : Reason::no_offer;
 }
 
-bool wants_probe(const Connection& c) {
+void note_read(Connection& c, long got, size_t asked) {
   Side& side = *c.side;
-  const uint32_t reads = side.reads.load(memory_order_relaxed);
-  if (!is_candidate(side) || reads < behaviour.reads_before_probes) return false;
-  if (side.waits.load(memory_order_relaxed) >= behaviour.waits_before_evidence && reads - side.reads_at_wait.load(memory_order_relaxed) < kMostReadsSinceWait) return false;
-  const uint32_t probes = side.probes.load(memory_order_relaxed);
-  if (probes == kMostProbes) return false;
-  side.probes.store(probes + 1, memory_order_relaxed);
-  return true;
+  if (got > 0) {
+    side.reads.store(side.reads.load(memory_order_relaxed) + 1, memory_order_relaxed);
+    if (side.drained.load(memory_order_relaxed)) side.unwaited.store(side.unwaited.load(memory_order_relaxed) + 1, memory_order_relaxed);
+  }
+  if (got > 0 || got == -EAGAIN) side.drained.store(got < static_cast<long>(asked), memory_order_relaxed);
+}
+
+bool wants_probe(const Connection& c) {
+  const Side& side = *c.side;
+  if (!is_candidate(side) || side.reads.load(memory_order_relaxed) < behaviour.reads_before_probes) return false;
+  return side.waits.load(memory_order_relaxed) < behaviour.waits_before_evidence || side.unwaited.load(memory_order_relaxed) > 1;
 }
 
 Reason refresh_description(Connection& c, int fd) {

@@ -15,6 +15,8 @@ void show_evidence(Connection& connection, int fd);
 bool finds_evidence(Connection& connection, int fd);
 // At the end of a connection that never had a channel: what kept it.
 Reason reason_without_offer(const Connection& connection);
+// A read of `asked` bytes from the kernel gave `got`, before there was a channel.
+void note_read(Connection& connection, long got, size_t asked);
 // A blocking read is to ask first whether it has to wait: only then its sleep is evidence.
 bool wants_probe(const Connection& connection);
 

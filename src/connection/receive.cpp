@@ -48,8 +48,8 @@ long read_candidate(Connection& c, int fd, ReceiveRequest& request, Sleep sleep)
     if (!call) return kTryAgain;
     got = read_own(c, fd, request, sleep);
     Locked lock(c.side->read_lock);
+    if (!peek) note_read(c, got, request.bytes);
     if (got > 0 && !peek) {
-      c.side->reads.store(c.side->reads.load(memory_order_relaxed) + 1, memory_order_relaxed);
       const long data = account_kernel_bytes(c, got, request.to);
       if (data == 0) got = kTryAgain;  // nothing but bells: the fence was placed while we slept
       else got = data;

@@ -109,8 +109,8 @@ struct alignas(64) Side {
   // --- evidence of use, before the channel (connection/evidence.h)
   std::atomic<uint32_t> reads, writes;    // atomic: calls that moved bytes through the kernel
   std::atomic<uint32_t> waits;            // atomic: waits through the library that told of bytes
-  std::atomic<uint32_t> reads_at_wait;    // atomic: `reads` when the last one did
-  std::atomic<uint32_t> probes;           // atomic: reads that asked first whether they would have to wait
+  std::atomic<uint32_t> unwaited;         // atomic: reads since the last wait that found bytes where there were none left: somebody waited for them
+  std::atomic<bool> drained;              // atomic: the last read has left nothing
   std::atomic<uint32_t> next_look;        // atomic: acceptor: number of writes before it looks for a marker again
   std::atomic<bool> marked;               // atomic: connector: it is bound to its marker, so an offer may come
 };

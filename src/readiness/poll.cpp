@@ -225,7 +225,10 @@ bool PollWait::look_again() {
 
 // with_ends: also whether the peers of those on the ring are there.
 long PollWait::ask_others(bool with_ends, bool with_mask) {
-  if (others_ == 0 && !with_mask) return 0;
+  if (others_ == 0 && !with_mask) {
+    each_on_ring([this](Watched& w) { kernel_[w.index].fd = -1; });  // not asked: an answer of before says nothing of who lives now
+    return 0;
+  }
   fill_kernel();
   asked_ = true;
   each_on_ring([&](Watched& w) {

@@ -98,6 +98,8 @@ int epoll_of(int fd, uint32_t events) {
 void echo(int from, int to) {
   char word[8] = "warm-up";
   if (::write(from, word, sizeof word) != sizeof word) give_up("warm-up: write");
+  pollfd one{.fd = to, .events = POLLIN, .revents = 0};  // an end is upgraded once it was seen to wait
+  if (::poll(&one, 1, -1) != 1) give_up("warm-up: poll");
   if (::recv(to, word, sizeof word, MSG_WAITALL) != sizeof word) give_up("warm-up: recv");
 }
 

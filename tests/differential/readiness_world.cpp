@@ -129,8 +129,10 @@ void World::open(int connection) {
   peers_[connection] = {.fd = other, .aware = aware};
   for (int i = 0; (plan_.warmed_up >> connection & 1) && i < kWarmUpRounds; ++i) {
     char word[8] = "warm-up";
-    if (peer_call(connection, SYS_write, sys::word(word), 8) != 8 || ::recv(own, word, 8, MSG_WAITALL) != 8 ||
-        ::write(own, word, 8) != 8 || peer_drains(connection, 8) != 8)
+    pollfd ours{.fd = own, .events = POLLIN, .revents = 0}, theirs{.fd = other, .events = POLLIN, .revents = 0};
+    // An end is upgraded once it was seen to wait.
+    if (peer_call(connection, SYS_write, sys::word(word), 8) != 8 || ::poll(&ours, 1, -1) != 1 || ::recv(own, word, 8, MSG_WAITALL) != 8 ||
+        ::write(own, word, 8) != 8 || call(aware, SYS_poll, sys::word(&theirs), 1, -1) != 1 || peer_drains(connection, 8) != 8)
       give_up("warm-up");
   }
   ::fcntl(own, F_SETFL, O_RDWR | O_NONBLOCK);

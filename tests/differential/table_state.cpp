@@ -120,7 +120,8 @@ int room_of(Watch watch) { return watch == Watch::with_room_for_one ? 1 : kRoom;
 
 void pass_byte(int from, int to) {
   char byte = 'w';
-  if (::send(from, &byte, 1, MSG_NOSIGNAL) != 1 || ::recv(to, &byte, 1, 0) != 1) give_up("half echo");
+  pollfd one{.fd = to, .events = POLLIN, .revents = 0};  // an end is upgraded once it was seen to wait
+  if (::send(from, &byte, 1, MSG_NOSIGNAL) != 1 || ::poll(&one, 1, -1) != 1 || ::recv(to, &byte, 1, 0) != 1) give_up("half echo");
 }
 
 void shut(int fd, Own own, long& answer) {
@@ -222,6 +223,8 @@ States::Ends States::open(const Setup& setup, int first) {
   const int acceptor = checked(::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK), "accept4");
   const Ends ends = setup.accepted ? Ends{acceptor, connector} : Ends{connector, acceptor};
   const auto half_echo = [&](int i) { i % 2 == 0 ? pass_byte(acceptor, connector) : pass_byte(connector, acceptor); };
+  constexpr int kBeforeOffer = 4;  // then each end has been seen to read, write and wait, and the connector has shown its marker
+  for (int i = 0; setup.half_echoes > 0 && i < kBeforeOffer; ++i) half_echo(i);
   for (int i = 0; i < setup.half_echoes; ++i) half_echo(i);
   if (setup.leaver != Leaver::nobody) leave_ring(setup.leaver == Leaver::own ? ends.own : ends.peer);
   for (int i = 0; i < setup.afterwards; ++i) half_echo(i);
