@@ -194,6 +194,12 @@ class SetWait : Duty {
 
 void SetWait::remember_epoch() { epoch_ = set_.epoch.load(std::memory_order_seq_cst); }
 
+// What the kernel tells of an end: from now on nobody believes that the peer is there.
+void note_ends(Registration& r, uint32_t kernel_bits) {
+  r.ended |= kernel_bits & kEnds;
+  if (kernel_bits & (EPOLLHUP | EPOLLRDHUP)) note_gone(*r.connection);
+}
+
 // True: the event is the program's as it is now.
 bool SetWait::accept_tagged(epoll_event& event) {
   Locked lock(set_.lock);
@@ -205,7 +211,7 @@ bool SetWait::accept_tagged(epoll_event& event) {
     if (r->mode.load(std::memory_order_relaxed) == Mode::native) return false;
   }
   if (r->mode.load(std::memory_order_relaxed) == Mode::dormant) return forget_in_kernel(*r), false;
-  r->ended |= event.events & kEnds;
+  note_ends(*r, event.events);
   r->edges.fetch_or(edges_in(*r, event.events), std::memory_order_relaxed);
   heat_up(*r);
   ++epoch_;
@@ -216,7 +222,7 @@ bool SetWait::accept_tagged(epoll_event& event) {
 // The kernel's answer is in the order in which things happened, and so are the wake-up bytes in it. False: scan() will see.
 bool SetWait::tell_in_place(Registration& r, epoll_event& event) {
   if (r.fired || settled_on_kernel(*r.connection) || told_count_ == kMostTold || told_at(r) >= 0) return false;
-  if (!r.ended) note_alive(*r.connection, cycles());
+  if (!r.ended && !(r.events & EPOLLONESHOT)) note_alive(*r.connection, cycles());
   Glance now;
   const uint32_t bits = due(r, now);
   r.looked = now;
@@ -252,6 +258,7 @@ bool SetWait::accept_native(const epoll_event& event) {
   }
   if (mode != Mode::tagged || !one_shot) return true;
   if (r->fired) return false;
+  note_ends(*r, event.events);
   r->edges.fetch_or(kEdgeOfRequest, std::memory_order_relaxed);
   heat_up(*r);
   ++epoch_;
@@ -350,8 +357,8 @@ bool SetWait::visit(Registration& r) {
     r.kicked = false;
     if (!(r.events & kWritable)) kick(r, epoll_fd_, Kick::no);
   }
-  // The kernel is asked before anything is told, and of an end it makes an edge.
-  if (!r.ended) note_alive(*r.connection, looked_at_);
+  // The kernel is asked before anything is told, and of an end it makes an edge. A one-shot event is told as it is first found.
+  if (!r.ended && !(r.events & EPOLLONESHOT)) note_alive(*r.connection, looked_at_);
   Glance now;
   const uint32_t bits = due(r, now);
   r.looked = now;
