@@ -357,8 +357,8 @@ bool SetWait::visit(Registration& r) {
     r.kicked = false;
     if (!(r.events & kWritable)) kick(r, epoll_fd_, Kick::no);
   }
-  // The kernel is asked before anything is told, and of an end it makes an edge. A one-shot event is told as it is first found.
-  if (!r.ended && !(r.events & EPOLLONESHOT)) note_alive(*r.connection, looked_at_);
+  // The kernel is asked before anything is told, where there is room for its answer, and of an end it makes an edge. A one-shot event is told as it is first found.
+  if (!r.ended && !(r.events & EPOLLONESHOT) && count_ + 1 < room_) note_alive(*r.connection, looked_at_);
   Glance now;
   const uint32_t bits = due(r, now);
   r.looked = now;
