@@ -23,9 +23,11 @@ constexpr uint32_t kLongLived = 16;  // calls that moved bytes: with fewer no co
 // <asm-generic/socket.h>: not all of them are in the headers of every libc.
 constexpr int kPassSecurity = 34, kPassPidFd = 76, kPassRights = 83, kInQueue = 84;
 
-// From one look for the marker to the next: 1, 2, 4, 8 ... writes.
+// From one look for the marker to the next: 1, 2, 4, 8 ... writes. Who is eager looks at each of the first ones.
 uint32_t next_distance(uint32_t writes) {
+  constexpr uint32_t kEagerLooks = 16;
   uint32_t distance = 1;
+  if (behaviour.writes_before_offer == 0 && writes < kEagerLooks) return distance;
   while (behaviour.writes_before_offer + 2 * distance - 1 <= writes) distance *= 2;
   return distance;
 }
