@@ -25,10 +25,13 @@ constexpr long kAway = -EBUSY;         // EAGAIN for a moment: the ring's bytes 
 
 // It may be asked first whether it has to wait: a program that polls past the library never has to, and would wait in vain for what comes by the ring.
 long read_own(Connection& c, int fd, ReceiveRequest& request, Sleep sleep) {
-  constexpr int kOneAnswer = MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT;
+  constexpr int kOneAnswer = MSG_PEEK | MSG_DONTWAIT;
   const bool blocks = sleep == Sleep::allowed && !(request.flags & kOneAnswer) && !c.side->nonblocking.load(memory_order_relaxed);
   bool waits = false;
-  if (blocks && wants_probe(c)) {
+  if (blocks && (request.flags & MSG_WAITALL) && wants_probe(c)) {
+    char byte;  // a part of what the program wants all of must not be taken
+    waits = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == -EAGAIN;
+  } else if (blocks && wants_probe(c)) {
     const long got = read_kernel(c, fd, request, request.bytes, request.flags, Sleep::never);
     if (got >= 0 || got == -ECONNRESET) return got;
     waits = got == -EAGAIN;
