@@ -17,7 +17,7 @@ class Load:
         self.process = server.start_client([packages.PYTHON, paths.CLIENTS / "http_load.py", server.socket, *words, "--tally", self.tally], how)
 
     def wait(self):
-        wanted = self._answers() + 60
+        wanted = self._answers() + 1000  # by several connections, each of which is to be long enough
         until(lambda: self._answers() >= wanted or self.process.poll() is not None, 30, "no answers")
 
     def finish(self, session):
