@@ -45,11 +45,9 @@ bool ask_option(int fd, int name, int missing, int& value) {
   return result == 0 || result == -ENOPROTOOPT || result == -EOPNOTSUPP;
 }
 
-bool ask_timeout(int fd, int name, std::atomic<uint64_t>& timeout_ns) {
-  timeval value{};
-  socklen_t length = sizeof value;
-  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) < 0) return false;
-  const uint64_t now = static_cast<uint64_t>(value.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(value.tv_usec) * 1'000;
+bool ask_timeout(int fd, int option, std::atomic<uint64_t>& timeout_ns) {
+  uint64_t now;
+  if (!kernel_timeout(fd, option, now)) return false;
   // A negative time reads back as 0, as "for ever" does: what the library has seen being set is more exact.
   if (now != 0 || timeout_ns.load(memory_order_relaxed) != 1) timeout_ns.store(now, memory_order_relaxed);
   return true;
@@ -70,6 +68,14 @@ constexpr Rule kRules[] = {
 };
 
 }  // namespace
+
+bool kernel_timeout(int fd, int option, uint64_t& ns) {
+  timeval value{};
+  socklen_t length = sizeof value;
+  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, option, &value, &length) < 0) return false;
+  ns = static_cast<uint64_t>(value.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(value.tv_usec) * 1'000;
+  return true;
+}
 
 bool has_evidence(const Connection& c) {
   const Side& side = *c.side;

@@ -20,6 +20,8 @@ void note_read(Connection& connection, long got, size_t asked);
 // A blocking read is to ask first whether it has to wait: only then its sleep is evidence.
 bool wants_probe(const Connection& connection);
 
+// SO_RCVTIMEO or SO_SNDTIMEO as the kernel has it now; 0 ns: none. False: the question was refused.
+bool kernel_timeout(int fd, int option, uint64_t& ns);
 // Takes over from the kernel what the program may have set past the library: O_NONBLOCK and the timeouts. Not none: why the connection has to stay.
 Reason refresh_description(Connection& connection, int fd);
 

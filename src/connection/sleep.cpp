@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <optional>
 #include <pthread.h>
-#include <sys/time.h>
 
 #include "connection/evidence.h"
 #include "connection/flow.h"
@@ -77,10 +76,8 @@ class Asleep : Duty {
 
 // SO_RCVTIMEO or SO_SNDTIMEO now; `known` where the kernel does not say.
 uint64_t kernel_timeout_ns(int fd, short events, uint64_t known) {
-  timeval limit{};
-  socklen_t length = sizeof limit;
-  if (sys::raw(SYS_getsockopt, fd, SOL_SOCKET, events == POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, &limit, &length) < 0) return known;
-  return static_cast<uint64_t>(limit.tv_sec) * kSecond + static_cast<uint64_t>(limit.tv_usec) * 1000;
+  uint64_t now;
+  return kernel_timeout(fd, events == POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO, now) ? now : known;
 }
 
 }  // namespace
