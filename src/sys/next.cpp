@@ -76,23 +76,6 @@ long epoll_ctl(int fd, int operation, int of, epoll_event* event) {
   return again;
 }
 
-long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask) {
-  // A sleep shorter than a millisecond needs epoll_pwait2; where that is not to be had, the next whole millisecond serves.
-  static std::atomic<bool> lacks_pwait2{false};
-  if (timeout && timeout->tv_nsec % 1000000 != 0 && !lacks_pwait2.load(std::memory_order_relaxed)) {
-    const long result = raw(SYS_epoll_pwait2, fd, events, room, timeout, mask, sizeof(uint64_t));
-    if (is_epolls_own(result)) return result;
-    lacks_pwait2.store(true, std::memory_order_relaxed);
-  }
-  const int milliseconds =
-      timeout ? static_cast<int>(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000) : -1;
-  long result = next.epoll_pwait ? call(next.epoll_pwait, SYS_epoll_pwait, fd, events, room, milliseconds, mask)
-                                 : raw(SYS_epoll_pwait, fd, events, room, milliseconds, mask, sizeof(uint64_t));
-  // A program that calls epoll_wait may be allowed that one alone.
-  if (!is_epolls_own(result) && !mask) result = raw(SYS_epoll_wait, fd, events, room, milliseconds);
-  return result;
-}
-
 bool is_answer(long result) {
   return result >= 0 || result == -EINTR || result == -EBADF || result == -EINVAL || result == -EFAULT || result == -ENOMEM;
 }

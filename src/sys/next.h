@@ -56,7 +56,6 @@ long blocking_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const si
 long epoll_look(int fd, epoll_event* events, int room);
 // The same for a registration.
 long epoll_ctl(int fd, int operation, int of, epoll_event* event);
-long blocking_epoll_pwait(int fd, epoll_event* events, int room, const timespec* timeout, const sigset_t* mask);
 
 // Waits by the call that the program made. A filter that lets the program's calls through may refuse any other: only a mask takes another one, and less than a millisecond,
 // for which the program's own serves as well. Milliseconds are rounded up.
