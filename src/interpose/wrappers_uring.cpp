@@ -172,6 +172,7 @@ SHUNT_URING(io_uring_register, (unsigned fd, unsigned operation, const void* arg
 // ---- memory
 
 // A malloc may come here while it starts, also from within dlsym: so nothing is resolved for it, and nothing of ours begins.
+#if !defined(__SANITIZE_THREAD__)  // its runtime maps memory before it can watch this
 SHUNT_WRAPPER(long, mmap, (void* place, size_t bytes, int protection, int flags, int fd, off_t offset)) {
   using shunt::interpose::State;
   const State now = shunt::interpose::state.load(std::memory_order_acquire);
@@ -182,3 +183,4 @@ SHUNT_WRAPPER(long, mmap, (void* place, size_t bytes, int protection, int flags,
   return memory;
 }
 SHUNT_SECOND_NAME(mmap64, mmap);
+#endif
