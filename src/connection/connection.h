@@ -143,6 +143,12 @@ struct Glance {
   uint32_t gone;  // announced; the kernel tells when it has come
 };
 Glance glance(const Connection& connection);
+// Asks the peer to note from now on when it writes to the ring. / When the oldest bytes that are unread there came, by the cycle counter, as far as it has
+// noted that; 0: not known. By word of the peer, so for nothing but an order. With a channel.
+inline void ask_for_times(const Connection& connection) {
+  if (connection.in->wants_times.load(std::memory_order_relaxed) == 0) connection.in->wants_times.store(1, std::memory_order_relaxed);
+}
+uint64_t unread_since(const Connection& connection);
 inline bool operator==(const Glance& a, const Glance& b) {
   return a.tail == b.tail && a.head == b.head && a.stages == b.stages && a.gone == b.gone;
 }

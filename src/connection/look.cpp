@@ -86,6 +86,16 @@ Glance glance(const Connection& c) {
           c.in->gone_writer.load(memory_order_relaxed) | c.out->gone_reader.load(memory_order_relaxed) << 8};
 }
 
+uint64_t unread_since(const Connection& c) {
+  const uint64_t head = c.side->head.load(memory_order_relaxed);
+  uint64_t oldest = 0;
+  for (const Publication& publication : c.in->published) {
+    const uint64_t at = publication.at.load(memory_order_relaxed);
+    if (publication.end.load(memory_order_relaxed) > head && (oldest == 0 || at < oldest)) oldest = at;
+  }
+  return oldest;
+}
+
 bool taken_silently(const Connection& c) {
   const Side& side = *c.side;
   if (side.out_flow.load(memory_order_relaxed) == Flow::kernel || c.out->head.load(memory_order_acquire) == side.tail.load(memory_order_relaxed)) return false;

@@ -258,6 +258,19 @@ uint64_t ring_space(Connection& c, int fd, uint64_t wanted) {
   return free_bytes(*c.side);
 }
 
+namespace {
+
+// For a reader that has several connections to tell of: before the publication, so that it finds no unread bytes without a time.
+void note_publication(Connection& c, uint64_t end) {
+  const uint32_t number = c.out->publications.load(memory_order_relaxed);
+  Publication& publication = c.out->published[number % kPublications];
+  publication.at.store(cycles(), memory_order_relaxed);
+  publication.end.store(end, memory_order_relaxed);
+  c.out->publications.store(number + 1, memory_order_relaxed);
+}
+
+}  // namespace
+
 long put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
   Side& side = *c.side;
   if (side.class_announced != side.out_map.newest) announce_class(c);
@@ -270,6 +283,7 @@ long put_into_ring(Connection& c, Cursor from, uint64_t bytes) {
       if (done == 0) return -EFAULT;
       break;
     }
+    if (c.out->wants_times.load(memory_order_relaxed)) note_publication(c, position + chunk);
     side.tail.store(position + chunk, memory_order_relaxed);  // the commit: a dead owner's copy before it never happened
     c.out->tail.store(position + chunk, memory_order_release);  // SYNC: release, pairs with the acquire of tail in refresh_tail()
     done += chunk;

@@ -145,6 +145,7 @@ class SetWait : Duty {
   bool visit(Registration& r);
   void tell(Registration& r, uint32_t bits);
   int told_at(const Registration& r) const;
+  void put_in_order();
   bool spin();
   static long interrupted_after(long result) { return result == 0 ? -EINTR : result; }
   long sleep(uint64_t longest_ns);
@@ -181,6 +182,7 @@ class SetWait : Duty {
     const Registration* registration;
     uint32_t generation;
     int at;
+    uint64_t since;  // when its bytes came, by the cycle counter; 0: not known
   };
   struct Answer {
     int begin, end;  // of the kernel's, in events_
@@ -198,6 +200,11 @@ void SetWait::remember_epoch() { epoch_ = set_.epoch.load(std::memory_order_seq_
 void note_ends(Registration& r, uint32_t kernel_bits) {
   r.ended |= kernel_bits & kEnds;
   if (kernel_bits & (EPOLLHUP | EPOLLRDHUP)) note_gone(*r.connection);
+}
+
+uint64_t unread_since(const Registration& r) {
+  const Pin pin(r.handle);
+  return pin && &*pin == r.connection && has_channel(*pin) ? unread_since(*pin) : 0;
 }
 
 // True: the event is the program's as it is now.
@@ -229,7 +236,7 @@ bool SetWait::tell_in_place(Registration& r, epoll_event& event) {
   if (bits == 0 || !may_fire(r)) return false;
   event.events = bits;
   event.data.u64 = r.data;
-  told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_};
+  told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_, unread_since(r)};
   note_told(r, now);
   looked_once_ = told_in_place_ = true;
   return true;
@@ -338,7 +345,7 @@ void SetWait::tell(Registration& r, uint32_t bits) {
     return;
   }
   memory_news_ = true;
-  if (told_count_ < kMostTold) told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_};
+  if (told_count_ < kMostTold) told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_, set_.tagged.load(std::memory_order_relaxed) > 1 ? unread_since(r) : 0};
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
 }
@@ -435,6 +442,17 @@ long SetWait::gather(Kernel how) {
   return 0;
 }
 
+// Those events that came by rings get the order in which they came, in the places that they have among the others.
+void SetWait::put_in_order() {
+  std::sort(told_, told_ + told_count_, [](const Told& a, const Told& b) { return a.at < b.at; });
+  for (int i = 1; i < told_count_; ++i)
+    for (int k = i; k > 0 && told_[k].since != 0 && told_[k].since < told_[k - 1].since; --k) {
+      std::swap(events_[told_[k].at], events_[told_[k - 1].at]);
+      std::swap(told_[k], told_[k - 1]);
+      std::swap(told_[k].at, told_[k - 1].at);
+    }
+}
+
 // Everything that is ready: the kernel's and memory's. When there is more than room, they take turns to go first.
 long SetWait::collect(Kernel how) {
   const int begin = count_;
@@ -442,7 +460,11 @@ long SetWait::collect(Kernel how) {
   const long result = gather(how);
   // The kernel was asked last, and its answer is first: it has an order, and what it tells at once is mostly older than what a spin saw first.
   const int memory = told_count_ > 0 && told_[0].at == begin && answer_count_ > 0 && answers_[0].begin >= begin ? answers_[0].begin : begin;
-  if (memory > begin) std::rotate(events_ + begin, events_ + memory, events_ + count_);
+  if (memory > begin) {
+    std::rotate(events_ + begin, events_ + memory, events_ + count_);
+    for (Told* told = told_; told < told_ + told_count_; ++told) told->at += told->at < memory ? count_ - memory : begin - memory;
+  }
+  if (told_count_ > 1) put_in_order();
   if (count_ == room_) set_.kernel_first = !set_.kernel_first;
   return result;
 }

@@ -15,7 +15,7 @@ inline constexpr size_t kLine = 64;
 
 // A ring has an area of its own for each size (class) that it may take. It starts in the smallest, which lies beside the header, in one page.
 //
-//   0        768      1024      2048      3072      4096
+//   0        896      1024      2048      3072      4096
 //   | header |        | to the  | to the  |         | the larger areas to the connector | those to the acceptor |
 //   |        |        |connector| acceptor|         |  16 KiB  |  256 KiB  |   1 MiB    |  the same             |
 inline constexpr uint32_t kClasses = 4;
@@ -54,6 +54,13 @@ enum class Ask : uint32_t {
 // Why an end is gone, as gone_writer and gone_reader tell it.
 enum Gone : uint32_t { kHere = 0, kShutDown = 1, kClosed = 2 };
 
+// When a write was published, by the cycle counter, and the position behind it.
+struct Publication {
+  std::atomic<uint64_t> at;
+  std::atomic<uint64_t> end;
+};
+inline constexpr uint32_t kPublications = 4;
+
 // One direction, X writes and Y reads.
 struct Direction {
   // --- line 0: written by X on every write, read by Y on every read.
@@ -79,8 +86,12 @@ struct Direction {
   std::atomic<uint32_t> passed;                   // Y has taken all of kernel_total and reads the ring (1), passed the down-fence (2)
   std::atomic<uint32_t> old_readers;              // threads of Y read the kernel since before the channel: X places no fence before they are back
   std::atomic<uint64_t> received;                 // bytes that Y counted as read from the kernel: X places its up-fence where it has sent as many
+  std::atomic<uint32_t> wants_times;              // Y waits for several connections at once, and orders what it tells by `published`
   // --- line 4: written by X twice in every write, read by a Y that retreats. Beside `tail` it would bring that line back from a Y that spins on it.
   alignas(kLine) std::atomic<uint32_t> writing;  // nonzero while X is between its look at `ask` and its publication
+  std::atomic<uint32_t> publications;            // of those in `published`, so far
+  // --- line 5: written by X in every write if Y wants it, read by Y when it has several connections to tell of.
+  alignas(kLine) Publication published[kPublications];  // the last ones: number n in [n % kPublications]
 };
 
 struct ChannelHeader {
@@ -114,12 +125,15 @@ static_assert(offsetof(Direction, gone_reader) == 200);
 static_assert(offsetof(Direction, passed) == 204);
 static_assert(offsetof(Direction, old_readers) == 208);
 static_assert(offsetof(Direction, received) == 216);
+static_assert(offsetof(Direction, wants_times) == 224);
 static_assert(offsetof(Direction, writing) == 256);
-static_assert(sizeof(Direction) == 320);
+static_assert(offsetof(Direction, publications) == 260);
+static_assert(offsetof(Direction, published) == 320);
+static_assert(sizeof(Direction) == 384);
 static_assert(offsetof(ChannelHeader, bits) == 16);
 static_assert(offsetof(ChannelHeader, attached) == 64);
 static_assert(offsetof(ChannelHeader, direction) == 128);
-static_assert(sizeof(ChannelHeader) == 768 && sizeof(ChannelHeader) <= kFirstAreaAt);
+static_assert(sizeof(ChannelHeader) == 896 && sizeof(ChannelHeader) <= kFirstAreaAt);
 static_assert(kFirstAreaAt + (size_t{2} << kClassBits[0]) <= kHeaderBytes);
 
 }  // namespace shunt

@@ -332,5 +332,62 @@ BEHAVIOUR{.name = "of_edges_is_that_of_their_causes",
           .client = [](int fd) { hear_by_turns(fd, EPOLLET); },
           .limit = kByUpgrades};
 
+// ---- the same where both are busy: nobody sleeps in the set, so memory answers
+
+constexpr int kTurns = 300;
+constexpr int kBusyRounds = 20;
+
+void write_busily_by_turns(int fd) {
+  const int other = accept_another();
+  for (int i = 0; i < kTurns; ++i) {
+    for (int round = 0; round < (i == 0 ? kBusyRounds : 1); ++round)
+      for (const int each : {fd, other}) {
+        write_all(each, "b");
+        CHECK(goes_on(each));
+      }
+    await_peer();
+    write_all(i % 2 ? fd : other, "x");
+    write_all(i % 2 ? other : fd, "x");
+    tell_peer();
+    await_peer();
+  }
+}
+
+void hear_busily_by_turns(int fd, uint32_t mode) {
+  const int other = connect_another();
+  const int set = ::epoll_create1(EPOLL_CLOEXEC);
+  for (const int each : {fd, other}) {
+    epoll_event event{.events = EPOLLIN | mode, .data = {.fd = each}};
+    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, each, &event), 0);
+  }
+  epoll_event events[4];
+  const auto take = [](int each, const char* what) { CHECK_EQ(read_exactly(each, 1), what); };
+  for (int i = 0; i < kTurns; ++i) {
+    for (int round = 0; round < (i == 0 ? kBusyRounds : 1); ++round)
+      for (const int each : {fd, other}) {
+        CHECK_EQ(::epoll_wait(set, events, 4, -1), 1);
+        CHECK_EQ(events[0].data.fd, each);
+        take(each, "b");
+        write_all(each, "n");
+      }
+    CHECK_EQ(::epoll_wait(set, events, 4, 0), 0);
+    tell_peer();
+    await_peer();
+    CHECK_EQ(::epoll_wait(set, events, 4, -1), 2);
+    CHECK_EQ(events[0].data.fd, i % 2 ? fd : other);
+    for (const int each : {fd, other}) take(each, "x");
+    tell_peer();
+  }
+}
+
+BEHAVIOUR{.name = "of_events_of_busy_connections",
+          .server = write_busily_by_turns,
+          .client = [](int fd) { hear_busily_by_turns(fd, 0); },
+          .limit = kByFences};
+BEHAVIOUR{.name = "of_edges_of_busy_connections",
+          .server = write_busily_by_turns,
+          .client = [](int fd) { hear_busily_by_turns(fd, EPOLLET); },
+          .limit = kByUpgrades};
+
 }  // namespace
 }  // namespace shunt::behaviour
