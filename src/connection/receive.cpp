@@ -317,7 +317,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (got > 0) {
       done += got;
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
-      if (request.complete && !has_channel(c)) return done;
+      if (request.complete && !(candidate && has_channel(c))) return done;  // else a channel came meanwhile: it may have ended at a fence
       // A read ends neither at a fence nor, as the kernel ends it, at the message that carried the offer.
       const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
