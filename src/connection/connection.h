@@ -143,8 +143,8 @@ struct Glance {
   uint32_t gone;  // announced; the kernel tells when it has come
 };
 Glance glance(const Connection& connection);
-// Asks the peer to note from now on when it writes to the ring. / When the oldest bytes that are unread there came, by the cycle counter, as far as it has
-// noted that; 0: not known. By word of the peer, so for nothing but an order. With a channel.
+// Asks the peer to note from now on when it writes. / When the oldest bytes that are unread in the ring came, or else the last ones to the kernel, by the cycle
+// counter, as far as it has noted that; 0: not known. By word of the peer, so for nothing but an order. With a channel.
 inline void ask_for_times(const Connection& connection) {
   if (connection.in->wants_times.load(std::memory_order_relaxed) == 0) connection.in->wants_times.store(1, std::memory_order_relaxed);
 }

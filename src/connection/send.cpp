@@ -103,6 +103,10 @@ long write_and_ring(Connection& c, int fd, const SendRequest& request, Locked& l
   return dead < 0 ? dead : sent;
 }
 
+void note_kernel_write(Connection& c) {
+  if (c.out->wants_times.load(memory_order_relaxed)) c.out->kernel_at.store(cycles(), memory_order_relaxed);
+}
+
 long write_channel(Connection& c, int fd, const SendRequest& request) {
   Side& side = *c.side;
   Locked lock(side.write_lock);
@@ -121,6 +125,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
       sys::SignalsBlocked alone;  // sent and counted
       side.begun = Begun::sending;
       before_what_follows();
+      note_kernel_write(c);
       const long sent = write_kernel(fd, request, request.flags, Sleep::never);
       if (sent > 0) side.kernel_sent.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
       before_what_follows();
@@ -140,6 +145,7 @@ long write_channel(Connection& c, int fd, const SendRequest& request) {
 }
 
 long write_again(Connection& c, int fd, const SendRequest& request, Sleep sleep) {
+  note_kernel_write(c);
   const long sent = write_kernel(fd, request, request.flags, sleep);
   if (sent > 0) c.side->sent_after.fetch_add(static_cast<uint64_t>(sent), memory_order_relaxed);
   return sent;

@@ -145,6 +145,7 @@ class SetWait : Duty {
   bool visit(Registration& r);
   void tell(Registration& r, uint32_t bits);
   int told_at(const Registration& r) const;
+  void note_when_it_came(const Registration& r);
   void put_in_order();
   bool spin();
   static long interrupted_after(long result) { return result == 0 ? -EINTR : result; }
@@ -182,15 +183,19 @@ class SetWait : Duty {
     const Registration* registration;
     uint32_t generation;
     int at;
-    uint64_t since;  // when its bytes came, by the cycle counter; 0: not known
+  };
+  struct Came {
+    int at;
+    uint64_t since;  // when its bytes came, by the cycle counter
   };
   struct Answer {
     int begin, end;  // of the kernel's, in events_
   };
   static constexpr int kMostTold = 32;
   static constexpr int kMostAnswers = 2 * kMostRounds;
-  int told_count_ = 0, answer_count_ = 0;
+  int told_count_ = 0, answer_count_ = 0, came_count_ = 0;
   Told told_[kMostTold];
+  Came came_[kMostTold];
   Answer answers_[kMostAnswers];
 };
 
@@ -202,9 +207,13 @@ void note_ends(Registration& r, uint32_t kernel_bits) {
   if (kernel_bits & (EPOLLHUP | EPOLLRDHUP)) note_gone(*r.connection);
 }
 
-uint64_t unread_since(const Registration& r) {
+// The next event is of this registration: where there are several, its place in an answer depends on when its bytes came.
+void SetWait::note_when_it_came(const Registration& r) {
+  if (set_.followed.load(std::memory_order_relaxed) < 2 || came_count_ == kMostTold) return;
   const Pin pin(r.handle);
-  return pin && &*pin == r.connection && has_channel(*pin) ? unread_since(*pin) : 0;
+  if (!pin || &*pin != r.connection || !has_channel(*pin)) return;
+  ask_for_times(*pin);
+  if (const uint64_t since = unread_since(*pin); since != 0) came_[came_count_++] = {count_, since};
 }
 
 // True: the event is the program's as it is now.
@@ -236,7 +245,8 @@ bool SetWait::tell_in_place(Registration& r, epoll_event& event) {
   if (bits == 0 || !may_fire(r)) return false;
   event.events = bits;
   event.data.u64 = r.data;
-  told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_, unread_since(r)};
+  told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_};
+  note_when_it_came(r);
   note_told(r, now);
   looked_once_ = told_in_place_ = true;
   return true;
@@ -259,6 +269,7 @@ bool SetWait::accept_native(const epoll_event& event) {
   const bool one_shot = (r->events & EPOLLONESHOT) != 0;
   if (mode == Mode::native) {
     r->told_here = true;
+    note_when_it_came(*r);
     if (one_shot && !r->doubtful) r->fired = true;
     if ((event.events & EPOLLIN) && !has_channel(*r->connection)) note_wait(*r->connection);
     return true;
@@ -299,9 +310,13 @@ void SetWait::accept(long fetched) {
   const bool follows = set_.followed.load(std::memory_order_relaxed) > set_.tagged.load(std::memory_order_relaxed) || set_.one_shots.load(std::memory_order_relaxed);
   for (long i = 0; i < fetched; ++i) {
     epoll_event event = events_[begin + i];
+    const int came_before = came_count_;
     const bool tag = is_tag(event.data.u64);
     if (tag ? !accept_tagged(event) : follows && !accept_native(event)) continue;
-    if (!tag && merge(event, place)) continue;
+    if (!tag && merge(event, place)) {
+      came_count_ = came_before;
+      continue;
+    }
     events_[count_++] = event;
     kernel_news_ = true;
   }
@@ -345,7 +360,8 @@ void SetWait::tell(Registration& r, uint32_t bits) {
     return;
   }
   memory_news_ = true;
-  if (told_count_ < kMostTold) told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_, set_.tagged.load(std::memory_order_relaxed) > 1 ? unread_since(r) : 0};
+  if (told_count_ < kMostTold) told_[told_count_++] = {&r, r.generation.load(std::memory_order_relaxed), count_};
+  note_when_it_came(r);
   events_[count_].events = bits;
   events_[count_++].data.u64 = r.data;
 }
@@ -442,14 +458,14 @@ long SetWait::gather(Kernel how) {
   return 0;
 }
 
-// Those events that came by rings get the order in which they came, in the places that they have among the others.
+// Those events of which that is known get the order in which they came, in the places that they have among the others.
 void SetWait::put_in_order() {
-  std::sort(told_, told_ + told_count_, [](const Told& a, const Told& b) { return a.at < b.at; });
-  for (int i = 1; i < told_count_; ++i)
-    for (int k = i; k > 0 && told_[k].since != 0 && told_[k].since < told_[k - 1].since; --k) {
-      std::swap(events_[told_[k].at], events_[told_[k - 1].at]);
-      std::swap(told_[k], told_[k - 1]);
-      std::swap(told_[k].at, told_[k - 1].at);
+  const auto earlier = [](const Came& a, const Came& b) { return a.at < b.at; };
+  if (!std::is_sorted(came_, came_ + came_count_, earlier)) std::sort(came_, came_ + came_count_, earlier);
+  for (int i = 1; i < came_count_; ++i)
+    for (int k = i; k > 0 && came_[k].since < came_[k - 1].since; --k) {
+      std::swap(events_[came_[k].at], events_[came_[k - 1].at]);
+      std::swap(came_[k].since, came_[k - 1].since);
     }
 }
 
@@ -462,9 +478,9 @@ long SetWait::collect(Kernel how) {
   const int memory = told_count_ > 0 && told_[0].at == begin && answer_count_ > 0 && answers_[0].begin >= begin ? answers_[0].begin : begin;
   if (memory > begin) {
     std::rotate(events_ + begin, events_ + memory, events_ + count_);
-    for (Told* told = told_; told < told_ + told_count_; ++told) told->at += told->at < memory ? count_ - memory : begin - memory;
+    for (Came* came = came_; came < came_ + came_count_; ++came) came->at += came->at < memory ? count_ - memory : begin - memory;
   }
-  if (told_count_ > 1) put_in_order();
+  if (came_count_ > 1) put_in_order();
   if (count_ == room_) set_.kernel_first = !set_.kernel_first;
   return result;
 }

@@ -90,6 +90,7 @@ struct Direction {
   // --- line 4: written by X twice in every write, read by a Y that retreats. Beside `tail` it would bring that line back from a Y that spins on it.
   alignas(kLine) std::atomic<uint32_t> writing;  // nonzero while X is between its look at `ask` and its publication
   std::atomic<uint32_t> publications;            // of those in `published`, so far
+  std::atomic<uint64_t> kernel_at;               // cycle counter at X's last write to the kernel; if Y wants it
   // --- line 5: written by X in every write if Y wants it, read by Y when it has several connections to tell of.
   alignas(kLine) Publication published[kPublications];  // the last ones: number n in [n % kPublications]
 };
@@ -128,6 +129,7 @@ static_assert(offsetof(Direction, received) == 216);
 static_assert(offsetof(Direction, wants_times) == 224);
 static_assert(offsetof(Direction, writing) == 256);
 static_assert(offsetof(Direction, publications) == 260);
+static_assert(offsetof(Direction, kernel_at) == 264);
 static_assert(offsetof(Direction, published) == 320);
 static_assert(sizeof(Direction) == 384);
 static_assert(offsetof(ChannelHeader, bits) == 16);
