@@ -268,9 +268,17 @@ void live(const Cell& cell, const std::string& row, int listener) {
   CHECK_EQ(mask_now(), mask);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSlow = true;
+#else
+constexpr bool kSlow = false;
+#endif
+
 // Elsewhere a third of them: what differs is when, and who.
 bool is_left_out(size_t number, Answer answer) {
-  return current_way() != Way::kernel && current_way() != Way::both && (number + static_cast<size_t>(answer) + static_cast<size_t>(current_way())) % 3 != 0;
+  const Way way = current_way();
+  const bool all = way == Way::kernel || (way == Way::both && !kSlow);
+  return !all && (number + static_cast<size_t>(answer) + static_cast<size_t>(way)) % 3 != 0;
 }
 
 bool is_wanted(const std::string& row) {

@@ -22,7 +22,7 @@ namespace shunt::behaviour {
 namespace {
 
 constexpr int kRounds = 20'000;
-constexpr double kLongest_ms = 1500;
+constexpr double kLongest_ms = 600;
 constexpr int kUnjudged = 100;  // an edge may be told once more while connections change
 constexpr int kHotRounds = 3;
 constexpr int kAboveOthers = 200;
