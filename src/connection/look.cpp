@@ -93,7 +93,8 @@ uint64_t unread_since(const Connection& c) {
     const uint64_t at = publication.at.load(memory_order_relaxed);
     if (publication.end.load(memory_order_relaxed) > head && (oldest == 0 || at < oldest)) oldest = at;
   }
-  return oldest != 0 ? oldest : c.in->kernel_at.load(memory_order_relaxed);
+  const bool on_ring = c.in->tail.load(memory_order_acquire) > head;
+  return on_ring ? oldest : c.in->kernel_at.load(memory_order_relaxed);
 }
 
 bool taken_silently(const Connection& c) {

@@ -389,5 +389,62 @@ BEHAVIOUR{.name = "of_edges_of_busy_connections",
           .client = [](int fd) { hear_busily_by_turns(fd, EPOLLET); },
           .limit = kByUpgrades};
 
+// ---- a connection that is about to be upgraded, then an old one
+
+constexpr int kYoung = 200;
+constexpr int kMostMessages = 14;  // on the young one
+
+void write_young_first(int fd) {
+  await_peer();
+  for (int i = 0; i < kYoung; ++i) {
+    const int young = connect_to(abstract_address());
+    await_peer();
+    for (int message = 0; message <= i % kMostMessages; ++message) {
+      write_all(young, "b");
+      CHECK(goes_on(young));
+    }
+    write_all(young, "1");
+    write_all(fd, "2");
+    tell_peer();
+    await_peer();
+    ::close(young);
+  }
+}
+
+void hear_young_first(int fd) {
+  const int set = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+  CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+  epoll_event events[4];
+  const int listener = listen_at(abstract_address());
+  tell_peer();
+  for (int i = 0; i < kYoung; ++i) {
+    const int young = accept_at(listener);
+    event.data.fd = young;
+    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, young, &event), 0);
+    CHECK_EQ(::epoll_wait(set, events, 4, 0), 0);
+    tell_peer();
+    for (int message = 0; message <= i % kMostMessages; ++message) {
+      CHECK_EQ(::epoll_wait(set, events, 4, -1), 1);
+      CHECK_EQ(events[0].data.fd, young);
+      CHECK_EQ(read_exactly(young, 1), "b");
+      write_all(young, "n");
+    }
+    await_peer();  // before the set is looked at again: it has not seen yet what became of the young one
+    CHECK_EQ(::epoll_wait(set, events, 4, -1), 2);
+    CHECK_EQ(events[0].data.fd, young);
+    CHECK_EQ(read_exactly(young, 1), "1");
+    CHECK_EQ(read_exactly(fd, 1), "2");
+    ::close(young);
+    tell_peer();
+  }
+}
+
+// Cold: the old one stays on the kernel, which does not say when its bytes came (docs/limits.md).
+BEHAVIOUR{.name = "of_events_of_a_young_connection",
+          .server = hear_young_first,
+          .client = write_young_first,
+          .limit = kByFences | bit(Way::cold)};
+
 }  // namespace
 }  // namespace shunt::behaviour
