@@ -40,7 +40,14 @@ class Report:
         text = Path(path).read_text() if Path(path).exists() else ""
         # A line without its end is being written, by a process that nobody waits for: a write over two pages of a file shows one before the other.
         lines = text[:text.rfind("\n") + 1].splitlines()
-        self.lines = [line for line in map(json.loads, lines) if program in Path(line["program"]).name]
+        self.lines = [line for line in map(self._parsed, lines) if program in Path(line["program"]).name]
+
+    @staticmethod
+    def _parsed(line):
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise ValueError(f"{problem}: {line!r}") from None
 
     @property
     def upgraded(self):
