@@ -188,6 +188,11 @@ inline bool known_alive(const Connection& connection, uint64_t now) {
          (connection.in->gone_writer.load(std::memory_order_relaxed) | connection.out->gone_reader.load(std::memory_order_relaxed)) == 0;
 }
 
+// The kernel woke who waits for the ring, and there was no cause. What is no bell has been written past the library at the other end, and would be lost: the
+// connection is reset. Under no lock.
+void reset_if_stray(Connection& connection, int fd);
+inline constexpr uint32_t kLookForStrays = 2;  // wake-ups in a row that had no cause
+
 // After a call was left half way: the peer is woken for what the call has moved.
 void ring_if_owed(Connection& connection, int fd);
 

@@ -242,6 +242,23 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
   return true;
 }
 
+void reset_if_stray(Connection& c, int fd) {
+  Side& side = *c.side;
+  const Locked lock(side.read_lock);
+  if (lock.nested()) return;
+  fd = open_fd(c, fd);
+  advance_incoming(c, fd);
+  const bool bells_alone = side.in_flow.load(memory_order_relaxed) == Flow::ring && c.in->stage.load(memory_order_acquire) == Stage::ring &&
+                           c.in->ask.load(memory_order_relaxed) == Ask::nothing && !side.taking;
+  int queued = 0;
+  if (!bells_alone || sys::ioctl(fd, FIONREAD, &queued) < 0) return;
+  // Counted after the question: a bell is numbered before it is sent.
+  const uint32_t rung = c.in->bells_rung.load(memory_order_acquire);
+  if (static_cast<uint32_t>(queued) <= bells_until(c, rung)) return;
+  const Ahead ahead = look_for_bells(c, fd, rung);  // one that a killed process sent twice is none
+  if (ahead.seen > static_cast<long>(ahead.bells)) break_connection(c, fd);
+}
+
 void turn_to_kernel(Connection& c, int fd, LateBells late) {
   Side& side = *c.side;
   const Stage stage = c.in->stage.load(memory_order_acquire);

@@ -354,6 +354,11 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       if (got == 0) continue;
     }
     if (got == kTimedOut) got = -EAGAIN;
+    if (got == 0 && request.message && !request.complete) {  // as the kernel leaves it where no message was
+      request.message->msg_namelen = 0;
+      request.message->msg_controllen = 0;
+      request.message->msg_flags = 0;
+    }
     return done > 0 ? done : got;
   }
 }

@@ -95,18 +95,19 @@ bool BlockingWait::timed_out(int fd, short events) {
 }
 
 // What wakes us comes from the peer. If it keeps doing so and nothing can be done, it lies: from then on we go by the clock.
-bool BlockingWait::in_vain(const Connection& c) {
+bool BlockingWait::in_vain(Connection& c, int fd) {
   const Side& side = *c.side;
   const uint64_t moved = side.head.load(std::memory_order_relaxed) + side.kernel_received.load(std::memory_order_relaxed) +
                          side.tail.load(std::memory_order_relaxed) + side.kernel_sent.load(std::memory_order_relaxed);
   if (moved != moved_) moved_ = moved, vain_ = 0;
-  return ++vain_ > kMostInVain;
+  if (++vain_ == kLookForStrays) reset_if_stray(c, fd);
+  return vain_ > kMostInVain;
 }
 
 long BlockingWait::wait(Connection& c, int fd, short events) {
   const Side& side = *c.side;
   if (watch_.interrupted()) return -EINTR;
-  const bool vain = in_vain(c);
+  const bool vain = in_vain(c, fd);
   // The caller has just found nothing: spin on exactly what would change that, unless it has happened already.
   if (vain) {
     // no more of that

@@ -31,7 +31,7 @@ class BlockingWait {
   long sleep_in_receive(Connection& connection, int fd);
   long ask_before_sleep(Connection& connection, int fd, short events);
   long sleep_in_kernel(int fd, short wanted, uint64_t length);
-  bool in_vain(const Connection& connection);
+  bool in_vain(Connection& connection, int fd);
   bool timed_out(int fd, short events);
 
   uint64_t timeout_ns_;

@@ -240,7 +240,11 @@ bool SetWait::tell_in_place(Registration& r, epoll_event& event) {
   if (r.fired || settled_on_kernel(*r.connection) || told_count_ == kMostTold || told_at(r) >= 0) return false;
   if (!r.ended && !(r.events & EPOLLONESHOT)) note_alive(*r.connection, cycles());
   Glance now;
-  const uint32_t bits = due(r, now);
+  uint32_t bits = due(r, now);
+  if (bits == 0 && (event.events & EPOLLIN)) {
+    if (Pin pin(r.handle); pin && &*pin == r.connection) reset_if_stray(*pin, r.handle);
+    bits = due(r, now);
+  }
   r.looked = now;
   if (bits == 0 || !may_fire(r)) return false;
   event.events = bits;
@@ -618,6 +622,7 @@ long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* tim
   SetUse set(epoll_fd);
   if (!set || room <= 0 || !events || !valid_timeout(timeout))
     return sys::blocking_epoll(call, epoll_fd, events, room, timeout, mask);
+  if (!set->waited.load(std::memory_order_relaxed)) note_first_wait(*set);
   return SetWait(*set, epoll_fd, events, room, timeout, mask, call).run();
 }
 

@@ -369,7 +369,7 @@ uint64_t PollWait::prepare_sleep() {
 
 void PollWait::note_empty_wakes() {
   each_on_ring([this](Watched& w) {
-    if (w.bits == 0 && kernel_[w.index].revents != 0) ++w.empty;
+    if (w.bits == 0 && kernel_[w.index].revents != 0 && ++w.empty == kLookForStrays) reset_if_stray(w.connection(), entry(w).fd);
   });
 }
 

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -485,6 +487,44 @@ BEHAVIOUR{.name = "with_two_threads_waiting",
                 std::thread two(work);
                 one.join();
                 two.join();
+              }};
+
+// Data words as the kernel holds them: what somebody gets who waits there past libc.
+std::multiset<uint64_t> words_in_kernel(int set) {
+  std::ifstream info("/proc/self/fdinfo/" + std::to_string(set));
+  std::multiset<uint64_t> words;
+  for (std::string word; info >> word;)
+    if (word == "data:" && info >> word) words.insert(std::stoull(word, nullptr, 16));
+  return words;
+}
+
+// Nobody may have waited there through libc, and nobody may do so later.
+BEHAVIOUR{.name = "a_set_nobody_has_waited_on_holds_the_programs_words",
+          .server =
+              [](int fd) {
+                for (int i = 0; i < 2; ++i) {
+                  await_peer();
+                  write_all(fd, "x");
+                }
+              },
+          .client =
+              [](int fd) {
+                constexpr uint64_t kWord = 0x1234'5678'9abc;
+                const int set = ::epoll_create1(0);
+                epoll_event event{.events = EPOLLIN, .data = {.u64 = kWord}};
+                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+                CHECK(words_in_kernel(set) == std::multiset<uint64_t>{kWord});
+                event.data.u64 = kWord + 1;
+                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_MOD, fd, &event), 0);
+                CHECK(words_in_kernel(set) == std::multiset<uint64_t>{kWord + 1});
+                for (int i = 0; i < 2; ++i) {
+                  tell_peer();
+                  epoll_event events[4];
+                  CHECK_EQ(::epoll_wait(set, events, 4, 10'000), 1);
+                  CHECK_EQ(events[0].data.u64, kWord + 1);
+                  CHECK_EQ(read_exactly(fd, 1), "x");
+                }
+                ::close(set);
               }};
 
 }  // namespace

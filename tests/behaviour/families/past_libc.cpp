@@ -137,15 +137,15 @@ const Operation kBytes[] = {
     {.name = "recvfrom", .calls = receiving(recvfrom_by_instruction), .modes = kFewModes, .later_is_limit = true},
     {.name = "recvmsg_without_control_room", .calls = receiving(recvmsg_without_room), .later_is_limit = true},
     {.name = "recvmsg_with_control_room", .calls = receiving(recvmsg_with_room), .later_is_limit = true},
-    {.name = "write", .calls = sending(write_by_instruction), .later_is_limit = true},
-    {.name = "writev", .calls = sending(writev_by_instruction), .later_is_limit = true},
-    {.name = "sendto", .calls = sending(sendto_by_instruction), .modes = kFewModes, .later_is_limit = true},
+    {.name = "write", .calls = sending(write_by_instruction), .fences_are_limit = true},
+    {.name = "writev", .calls = sending(writev_by_instruction), .fences_are_limit = true},
+    {.name = "sendto", .calls = sending(sendto_by_instruction), .modes = kFewModes, .fences_are_limit = true},
     {.name = "sendmsg_of_a_descriptor",
      .calls = sending(sendmsg_with_a_pipe),
      .others = receiving(receive_pipes),
      .face = [](Talk&) { pipes_arrived = 0; },
      .each_facing = [](Talk&, int messages) { CHECK_EQ(pipes_arrived, messages); },
-     .later_is_limit = true},
+     .fences_are_limit = true},
 };
 
 [[maybe_unused]] const bool added = add_operations<kBytes>({SHUNT_FAMILY});

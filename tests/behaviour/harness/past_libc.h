@@ -148,6 +148,7 @@ struct Operation {
   bool slow = false;             // waits for clocks, or moves much: fewer moments
   bool first_is_limit = false;   // it cannot be seen from the first moment either (docs/limits.md)
   bool later_is_limit = false;   // from the middle of an accelerated connection on it is a documented limit (docs/limits.md)
+  bool fences_are_limit = false; // so it is only where the connection leaves the ring at that moment
 };
 
 // One cell of the matrix: every mode and, for `later`, every moment.
@@ -162,6 +163,11 @@ void past_libc_part(int) {
 
 const char* cell_name(const Operation& operation, When when, End actor);
 
+constexpr unsigned limit_of(const Operation& operation, When when) {
+  if (when == When::later ? operation.later_is_limit : operation.first_is_limit) return kByBothAware;
+  return when == When::later && operation.fences_are_limit ? kByFences : 0;
+}
+
 template <const auto& kTable, size_t kIndex, When kWhen, End kActor>
 bool add_cell(Family family) {
   return family << Behaviour{.name = cell_name(kTable[kIndex], kWhen, kActor),
@@ -170,7 +176,7 @@ bool add_cell(Family family) {
                              .connects_itself = true,
                              .leaves_ring = true,
                              .was_upgraded = kWhen == When::later,
-                             .limit = (kWhen == When::later ? kTable[kIndex].later_is_limit : kTable[kIndex].first_is_limit) ? kByBothAware : 0};
+                             .limit = limit_of(kTable[kIndex], kWhen)};
 }
 
 template <const auto& kTable, size_t kIndex>

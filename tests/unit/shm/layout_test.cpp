@@ -39,7 +39,7 @@ TEST_F(Layout, TheHeaderBeginsWithItsMagicVersionSizeAndBits) {
 }
 
 TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
-  const size_t base[2] = {128, 448};
+  const size_t base[2] = {128, 512};
   for (uint32_t i = 0; i < 2; ++i) {
     SCOPED_TRACE(i);
     Direction& d = header_.direction[i];
@@ -50,6 +50,8 @@ TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
     d.space_arm = mark + 10, d.gone_writer = mark + 11, d.bells_final = mark + 12, d.head = mark + 13;
     d.data_arm = mark + 14, d.ask = static_cast<Ask>(mark + 15), d.gone_reader = mark + 16, d.passed = mark + 17;
     d.old_readers = mark + 18;
+    d.received = mark + 21, d.wants_times = mark + 22, d.publications = mark + 23, d.kernel_at = mark + 24;
+    d.published[0].at = mark + 25, d.published[3].end = mark + 26;
   }
   const struct {
     size_t offset;
@@ -57,7 +59,8 @@ TEST_F(Layout, EachFieldOfBothDirectionsHasItsPlace) {
   } places[] = {{0, true},   {8, true},    {32, false},  {256, false}, {36, false},  {64, false},
                 {68, false}, {72, true},   {80, true},   {88, false},  {92, false},  {96, false},
                 {128, true}, {192, false}, {196, false}, {200, false}, {204, false}, {208, false},
-                {16, true},  {24, true}};
+                {16, true},  {24, true},   {216, true},  {224, false}, {260, false}, {264, true},
+                {320, true}, {376, true}};
   for (uint32_t i = 0; i < 2; ++i)
     for (uint32_t field = 0; field < std::size(places); ++field) {
       const size_t at = base[i] + places[field].offset;
@@ -76,7 +79,8 @@ TEST_F(Layout, LinesOfDifferentWritersAreCacheLinesApart) {
   EXPECT_NE(line(&d.head), line(&d.data_arm));
   EXPECT_NE(line(&d.tail), line(&d.writing));
   EXPECT_NE(line(&d.old_readers), line(&d.writing));
-  EXPECT_NE(line(&d.writing), line(&header_.direction[1].tail));
+  EXPECT_NE(line(&d.writing), line(&d.published));
+  EXPECT_NE(line(&d.published), line(&header_.direction[1].tail));
 }
 
 TEST(Geometry, TheFirstAreasLieBesideTheHeaderAndTheOthersBehindIt) {
