@@ -76,7 +76,7 @@ void break_connection(Connection& c, int fd) {
   const Flow out = side.out_flow.exchange(Flow::broken, memory_order_relaxed);
   if (in == Flow::broken && out == Flow::broken) return;
   if (side.demoted.load(memory_order_relaxed) == Reason::none) note_demotion(c, Reason::broken);
-  log_line(LogLevel::error, "descriptor %d: the peer wrote impossible values into shared memory; the connection was reset", fd);
+  log_line(LogLevel::error, "descriptor %d: the peer wrote impossible values into shared memory, or bytes past the library: the connection was reset; if it is a program of yours, run it with --skip", fd);
   sys::raw(SYS_shutdown, fd, SHUT_RDWR);  // wakes everybody at both ends who sleeps on it
 }
 

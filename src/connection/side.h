@@ -17,7 +17,7 @@ enum class Flow : uint8_t {
   kernel,        // before the up-fence
   ring,          // between the fences
   kernel_again,  // after the down-fence, for good
-  broken,        // the peer wrote impossible values
+  broken,        // the peer wrote impossible values, or past the library
 };
 
 // What of the outgoing direction takes several steps. Whoever gets the write lock after a process that was killed between them goes on with it.

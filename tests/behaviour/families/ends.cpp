@@ -1,6 +1,8 @@
 // How a stream ends: shutdown, close, what the other end reads, writes and is told.
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <thread>
@@ -32,6 +34,27 @@ BEHAVIOUR{.name = "shutdown_of_writing",
                 CHECK_EQ(read_stream_to_end(fd, 0, 7000), 30'000);
                 expect_end_of_stream(fd);
                 write_stream(fd, 0, 100'000, 100'000);
+              }};
+
+BEHAVIOUR{.name = "recvmsg_at_the_end_has_nothing_beside_it",
+          .server = [](int fd) { CHECK_EQ(::shutdown(fd, SHUT_WR), 0); await_peer(); },
+          .client =
+              [](int fd) {
+                char byte = 0, control[64];
+                sockaddr_un name{};
+                iovec part{&byte, 1};
+                for (int i = 0; i < 2; ++i) {
+                  msghdr message{};
+                  message.msg_name = &name, message.msg_namelen = sizeof name;
+                  message.msg_iov = &part, message.msg_iovlen = 1;
+                  message.msg_control = control, message.msg_controllen = sizeof control;
+                  message.msg_flags = MSG_CTRUNC;
+                  CHECK_EQ(::recvmsg(fd, &message, 0), 0);
+                  CHECK_EQ(message.msg_namelen, 0U);
+                  CHECK_EQ(message.msg_controllen, 0U);
+                  CHECK_EQ(message.msg_flags, 0);
+                }
+                tell_peer();
               }};
 
 // Reading after one's own shutdown: what had arrived, then the end. The peer may not write any more.
