@@ -451,13 +451,14 @@ bool SetWait::rescan() {
 long SetWait::gather(Kernel how) {
   const bool kernel_first = set_.kernel_first && how != Kernel::answered;
   if (!kernel_first) {
-    const bool news = scan() | std::exchange(told_in_place_, false);
+    const bool found = scan(), news = std::exchange(told_in_place_, false) || found;
     if (!news && how != Kernel::ask) return 0;
   }
   for (int round = 0; count_ < room_ && round < kMostRounds; ++round) {
     if (const long result = ask_kernel(); result < 0) return count_ > 0 ? 0 : result;
     const bool in_place = std::exchange(told_in_place_, false);
-    if (!((kernel_first && round == 0 ? scan() : rescan()) | in_place)) break;
+    const bool found = kernel_first && round == 0 ? scan() : rescan();
+    if (!found && !in_place) break;
   }
   return 0;
 }
