@@ -39,7 +39,7 @@ class Report:
     def __init__(self, path, program=""):
         text = Path(path).read_text() if Path(path).exists() else ""
         # A line without its end is being written, by a process that nobody waits for: a write over two pages of a file shows one before the other.
-        # One that was killed there, as socat kills its children, leaves the beginning of a line in front of the next one.
+        # One that was killed there (SIGKILL) leaves the beginning of a line in front of the next one.
         lines = [line[max(line.rfind('{"program":'), 0):] for line in text[:text.rfind("\n") + 1].splitlines()]
         self.lines = [line for line in map(self._parsed, lines) if program in Path(line["program"]).name]
 

@@ -8,6 +8,7 @@
 
 #include "observe/counters.h"
 #include "sys/raw.h"
+#include "sys/signal_mask.h"
 
 namespace shunt {
 namespace {
@@ -50,6 +51,7 @@ class Line {
   void append_to(const char* path) const {
     const long fd = sys::raw(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
     if (fd < 0) return;
+    const sys::SignalsBlocked alone;  // one that ends the process would end the write between two pages of the file
     sys::raw(SYS_write, fd, text_, used_);
     sys::close(static_cast<int>(fd));
   }

@@ -242,21 +242,24 @@ BEHAVIOUR{.name = "deleted_before_a_fork_can_be_added_by_the_child",
           .leaves_ring = true};
 
 // "A registration lives as long as the open file description": a duplicate keeps it.
-BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open",
-          .server = write_once_when_asked,
-          .client =
-              [](int fd) {
-                const int set = ::epoll_create1(0);
-                add(set, fd, EPOLLIN);
-                const int other = ::dup(fd);
-                ::close(fd);
-                tell_peer();
-                await_peer();
-                CHECK(wait(set, 1000) == std::multiset<int>{fd});
-                CHECK_EQ(read_exactly(other, 1), "x");
-                CHECK(wait(set, 10).empty());
-                tell_peer();
-              }};
+template <bool waits>
+void outlive(int fd) {
+  const int set = ::epoll_create1(0);
+  add(set, fd, EPOLLIN);
+  if (waits) CHECK(wait(set, 0).empty());
+  const int other = ::dup(fd);
+  ::close(fd);
+  tell_peer();
+  await_peer();
+  CHECK(wait(set, 1000) == std::multiset<int>{fd});
+  CHECK_EQ(read_exactly(other, 1), "x");
+  CHECK(wait(set, 10).empty());
+  tell_peer();
+}
+
+BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open", .server = write_once_when_asked, .client = outlive<true>};
+// The kernel knows the registration by a number that is closed: it stays the program's own.
+BEHAVIOUR{.name = "remember_it_also_where_nobody_has_waited_yet", .server = write_once_when_asked, .client = outlive<false>, .leaves_ring = true};
 
 BEHAVIOUR{.name = "hold_both_a_descriptor_and_its_duplicate",
           .server = write_once_when_asked,
