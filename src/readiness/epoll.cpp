@@ -623,7 +623,6 @@ long wait_epoll(int epoll_fd, epoll_event* events, int room, const timespec* tim
   SetUse set(epoll_fd);
   if (!set || room <= 0 || !events || !valid_timeout(timeout))
     return sys::blocking_epoll(call, epoll_fd, events, room, timeout, mask);
-  if (!set->waited.load(std::memory_order_relaxed)) note_first_wait(*set);
   return SetWait(*set, epoll_fd, events, room, timeout, mask, call).run();
 }
 

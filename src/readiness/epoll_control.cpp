@@ -141,7 +141,7 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     r->asked = 0;
     r->pass = set->pass;
     note_request(*r, *event);
-    const bool tagged = gets_channel(connection) && set->waited.load(std::memory_order_relaxed);
+    const bool tagged = gets_channel(connection);
     r->mode.store(tagged ? Mode::tagged : Mode::native, std::memory_order_relaxed);
     // A waiter that fetches the new tag blocks on the set's lock until the registration is known.
     const long result = tell_kernel(*r, epoll_fd, EPOLL_CTL_ADD, Kick::no);
@@ -343,19 +343,6 @@ void release_epoll_set(EpollSet* set) {
     if (!lock.nested()) set->words.clear();
   }
   drop_set(*set);
-}
-
-void note_first_wait(EpollSet& set) {
-  Locked registry(registry_lock);
-  Locked lock(set.lock);
-  if (registry.nested() || lock.nested()) return;
-  set.waited.store(true, std::memory_order_relaxed);
-  const int epoll_fd = descriptor_of(set);
-  for (Registration* r = set.members; r && epoll_fd >= 0; r = r->next_of_set) {
-    if (r->mode.load(std::memory_order_relaxed) != Mode::native || r->given_back || !gets_channel(*r->connection) || settled(*r->connection)) continue;
-    switch_to_tagged(*r, epoll_fd, Kick::no);
-    if (r->mode.load(std::memory_order_relaxed) == Mode::tagged) heat_up(*r);
-  }
 }
 
 void readiness_channel_appeared(Connection& connection) {

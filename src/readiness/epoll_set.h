@@ -96,7 +96,6 @@ struct EpollSet {
   std::atomic<uint32_t> tagged;      // registrations in that mode
   std::atomic<uint32_t> followed;    // registrations in any mode
   std::atomic<bool> one_shots;       // there has been one with EPOLLONESHOT
-  std::atomic<bool> waited;          // on it, through the library: before that it holds native registrations only
   std::atomic<uint32_t> fetching;    // threads between a question to the kernel and their look at its answer
   Words words;                       // under the lock
   std::atomic<Registration*> fresh;  // a stack that anybody may push to; taken as a whole under the lock
@@ -231,8 +230,5 @@ class FamilySection {
 };
 
 void leave(Connection& connection, int fd, Reason reason);
-
-// Before the first wait through the library: what is on the ring is answered from memory from now on. Under no lock.
-void note_first_wait(EpollSet& set);
 
 }  // namespace shunt

@@ -8,9 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <set>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -242,24 +240,21 @@ BEHAVIOUR{.name = "deleted_before_a_fork_can_be_added_by_the_child",
           .leaves_ring = true};
 
 // "A registration lives as long as the open file description": a duplicate keeps it.
-template <bool waits>
-void outlive(int fd) {
-  const int set = ::epoll_create1(0);
-  add(set, fd, EPOLLIN);
-  if (waits) CHECK(wait(set, 0).empty());
-  const int other = ::dup(fd);
-  ::close(fd);
-  tell_peer();
-  await_peer();
-  CHECK(wait(set, 1000) == std::multiset<int>{fd});
-  CHECK_EQ(read_exactly(other, 1), "x");
-  CHECK(wait(set, 10).empty());
-  tell_peer();
-}
-
-BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open", .server = write_once_when_asked, .client = outlive<true>};
-// The kernel knows the registration by a number that is closed: it stays the program's own.
-BEHAVIOUR{.name = "remember_it_also_where_nobody_has_waited_yet", .server = write_once_when_asked, .client = outlive<false>, .leaves_ring = true};
+BEHAVIOUR{.name = "remember_what_a_duplicate_keeps_open",
+          .server = write_once_when_asked,
+          .client =
+              [](int fd) {
+                const int set = ::epoll_create1(0);
+                add(set, fd, EPOLLIN);
+                const int other = ::dup(fd);
+                ::close(fd);
+                tell_peer();
+                await_peer();
+                CHECK(wait(set, 1000) == std::multiset<int>{fd});
+                CHECK_EQ(read_exactly(other, 1), "x");
+                CHECK(wait(set, 10).empty());
+                tell_peer();
+              }};
 
 BEHAVIOUR{.name = "hold_both_a_descriptor_and_its_duplicate",
           .server = write_once_when_asked,
@@ -490,44 +485,6 @@ BEHAVIOUR{.name = "with_two_threads_waiting",
                 std::thread two(work);
                 one.join();
                 two.join();
-              }};
-
-// Data words as the kernel holds them: what somebody gets who waits there past libc.
-std::multiset<uint64_t> words_in_kernel(int set) {
-  std::ifstream info("/proc/self/fdinfo/" + std::to_string(set));
-  std::multiset<uint64_t> words;
-  for (std::string word; info >> word;)
-    if (word == "data:" && info >> word) words.insert(std::stoull(word, nullptr, 16));
-  return words;
-}
-
-// Nobody may have waited there through libc, and nobody may do so later.
-BEHAVIOUR{.name = "a_set_nobody_has_waited_on_holds_the_programs_words",
-          .server =
-              [](int fd) {
-                for (int i = 0; i < 2; ++i) {
-                  await_peer();
-                  write_all(fd, "x");
-                }
-              },
-          .client =
-              [](int fd) {
-                constexpr uint64_t kWord = 0x1234'5678'9abc;
-                const int set = ::epoll_create1(0);
-                epoll_event event{.events = EPOLLIN, .data = {.u64 = kWord}};
-                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
-                CHECK(words_in_kernel(set) == std::multiset<uint64_t>{kWord});
-                event.data.u64 = kWord + 1;
-                CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_MOD, fd, &event), 0);
-                CHECK(words_in_kernel(set) == std::multiset<uint64_t>{kWord + 1});
-                for (int i = 0; i < 2; ++i) {
-                  tell_peer();
-                  epoll_event events[4];
-                  CHECK_EQ(::epoll_wait(set, events, 4, 10'000), 1);
-                  CHECK_EQ(events[0].data.u64, kWord + 1);
-                  CHECK_EQ(read_exactly(fd, 1), "x");
-                }
-                ::close(set);
               }};
 
 }  // namespace
