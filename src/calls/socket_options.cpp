@@ -7,6 +7,7 @@
 
 #include "calls/kernel.h"
 #include "calls/policy.h"
+#include "connection/evidence.h"
 #include "sys/raw.h"
 
 namespace shunt::calls {
@@ -61,15 +62,11 @@ Effect effect_of(int level, int name, const void* value, socklen_t length) {
   }
 }
 
-uint64_t nanoseconds(const timeval& time) {
-  return static_cast<uint64_t>(time.tv_sec) * 1000000000u + static_cast<uint64_t>(time.tv_usec) * 1000u;
-}
-
 // The timeout as the kernel rounded it, or what the program has set it to where nobody may ask. 0: none.
 uint64_t kernel_timeout_ns(int fd, int name, const timeval& set) {
-  timeval value{};
-  socklen_t length = sizeof value;
-  return nanoseconds(sys::raw(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &length) < 0 ? set : value);
+  uint64_t now;
+  if (kernel_timeout(fd, name, now)) return now;
+  return static_cast<uint64_t>(set.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(set.tv_usec) * 1'000;
 }
 
 // sock_set_timeout: a negative time means "do not wait", which reads back as 0, as "for ever" does.

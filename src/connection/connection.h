@@ -189,7 +189,7 @@ inline bool known_alive(const Connection& connection, uint64_t now) {
 }
 
 // The kernel woke who waits for the ring, and there was no cause. What is no bell has been written past the library at the other end, and would be lost: the
-// connection is reset. Under no lock.
+// connection is reset. Under no lock of the connection.
 void reset_if_stray(Connection& connection, int fd);
 inline constexpr uint32_t kLookForStrays = 2;  // wake-ups in a row that had no cause
 

@@ -38,7 +38,6 @@ void adopt(Connection& c, const Mapping& channel) {
   c.out_region = region_of(channel, outgoing);
   c.in_region = region_of(channel, 1 - outgoing);
   readiness_hooks.channel_appeared(c);
-  if (c.registrations.load(memory_order_relaxed)) ask_for_times(c);  // from the first write on
   // SYNC: seq_cst, pairs with KernelCall: a kernel call that begins later sees the channel, one that began earlier is counted.
   c.side->upgraded_by = static_cast<uint32_t>(sys::process_id());
   c.in->old_readers.store(1, memory_order_relaxed);

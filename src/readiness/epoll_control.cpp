@@ -152,6 +152,7 @@ long add(EpollSet* set, int epoll_fd, int fd, epoll_event* event, Connection& co
     link(*set, *r);
     if (!tagged) return 0;
     set->tagged.fetch_add(1, std::memory_order_relaxed);
+    ask_for_times(connection);
     heat_up(*r);
   }
   registry.release();

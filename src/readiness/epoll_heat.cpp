@@ -143,7 +143,6 @@ uint32_t due(Registration& r, Glance& now) {
   if (r.fired) return 0;
   Pin pin(r.handle);
   if (!pin || &*pin != r.connection) return 0;  // about to be forgotten
-  if (r.set->followed.load(std::memory_order_relaxed) > 1 && has_channel(*pin)) ask_for_times(*pin);
   now = glance(*pin);
   const uint32_t edges = r.edges.load(std::memory_order_relaxed);
   if ((r.events & EPOLLET) && edges == 0 && now == r.reported) return 0;

@@ -174,6 +174,7 @@ void switch_to_tagged(Registration& r, int epoll_fd, Kick kick) {
   const FamilySection section(r);
   if (r.given_back || r.doubtful) return;
   set_mode(r, Mode::tagged);
+  ask_for_times(*r.connection);
   r.kicked = kick == Kick::yes;
   r.reported = r.looked = glance(*r.connection);
   // A one-shot registration that has fired stays disabled in the kernel until the program modifies it.

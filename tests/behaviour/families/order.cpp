@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <initializer_list>
 #include <random>
 #include <string>
 
@@ -296,6 +297,15 @@ BEHAVIOUR{.name = "of_a_close_and_edges",
 
 constexpr int kSleeps = 100;
 
+int set_of(std::initializer_list<int> fds, uint32_t mode) {
+  const int set = ::epoll_create1(EPOLL_CLOEXEC);
+  for (const int fd : fds) {
+    epoll_event event{.events = EPOLLIN | mode, .data = {.fd = fd}};
+    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+  }
+  return set;
+}
+
 void write_by_turns(int fd) {
   const int other = accept_another();
   for (int i = 0; i < kSleeps; ++i) {
@@ -309,11 +319,7 @@ void write_by_turns(int fd) {
 
 void hear_by_turns(int fd, uint32_t mode) {
   const int other = connect_another();
-  const int set = ::epoll_create1(EPOLL_CLOEXEC);
-  for (const int each : {fd, other}) {
-    epoll_event event{.events = EPOLLIN | mode, .data = {.fd = each}};
-    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, each, &event), 0);
-  }
+  const int set = set_of({fd, other}, mode);
   for (int i = 0; i < kSleeps; ++i) {
     epoll_event events[4];
     CHECK_EQ(::epoll_wait(set, events, 4, 2), 0);
@@ -355,11 +361,7 @@ void write_busily_by_turns(int fd) {
 
 void hear_busily_by_turns(int fd, uint32_t mode) {
   const int other = connect_another();
-  const int set = ::epoll_create1(EPOLL_CLOEXEC);
-  for (const int each : {fd, other}) {
-    epoll_event event{.events = EPOLLIN | mode, .data = {.fd = each}};
-    CHECK_EQ(::epoll_ctl(set, EPOLL_CTL_ADD, each, &event), 0);
-  }
+  const int set = set_of({fd, other}, mode);
   epoll_event events[4];
   const auto take = [](int each, const char* what) { CHECK_EQ(read_exactly(each, 1), what); };
   for (int i = 0; i < kTurns; ++i) {
