@@ -89,12 +89,11 @@ class ReloadedPhpFpm(PhpFpm):
         return descendants(self.process.pid)
 
     def reload(self):
-        """SIGUSR2: the children finish what they do, the master executes itself anew. Returns the pids of the old children."""
-        old, told = self.workers(), self._times_ready()
+        """SIGUSR2: the children finish what they do, the master executes itself anew."""
+        told = self._times_ready()
         self.process.send_signal(signal.SIGUSR2)
         until(lambda: self._times_ready() > told, 30, f"php-fpm has not come back\n{self._log()}")
         until(lambda: len(self.workers()) == 8, 30, "php-fpm has no children")
-        return old
 
     def _log(self):
         return (self.dir / "fpm.log").read_text()

@@ -1,4 +1,4 @@
-"""Servers that replace themselves under load: no request fails, and the old and the new processes were accelerated."""
+"""Servers that replace themselves under load: no request fails. Where connections last, the old and the new processes were accelerated."""
 import signal
 
 import ways
@@ -55,17 +55,14 @@ def nginx_binary(session, way):
 
 @app_test(*ways.USUAL)
 def php_fpm(session, way):
-    """php-fpm is the server, nginx its client."""
+    """php-fpm is the server, nginx its client. A connection for each request is short: most stay plain."""
     with ReloadedPhpFpm(session, way.server) as backend, NginxBeforeReloads(session, way.client, backend) as server:
         load = Load(server, None, "/echo")
-        generations = []
         for _ in range(2):
             load.wait()
-            generations.append(backend.reload())
+            backend.reload()
         load.wait()
-        generations.append(backend.workers())
         load.finish(session)
         server.stop()
         backend.stop()
-        ways.check_reports(way, backend.report(), server.report())
-        _expect_generations(way, backend.report(), *generations)
+        ways.check_behaved(way, backend.report(), server.report())
