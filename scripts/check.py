@@ -92,10 +92,10 @@ class Steps:
 
     @staticmethod
     def asan(log):
-        """with AddressSanitizer and UndefinedBehaviorSanitizer: unit, differential, and the behaviours with both ends aware and in chaos"""
+        """with AddressSanitizer and UndefinedBehaviorSanitizer, the library: unit, differential, and the behaviours with both ends aware and in chaos"""
         _cmake(log, "--preset", "asan")
-        _cmake(log, "--build", "--preset", "asan")
-        return _ctest(log, "asan", "-LE", "^(model|stress|behaviour-(kernel|mixed|cold))$")
+        _cmake(log, "--build", "--preset", "asan", "--target", "sanitized")
+        return _ctest(log, "asan", "-LE", "^(model|stress|behaviour-(kernel|mixed|cold))$", "-E", "^(cli[.]|unit_cli)")
 
     @staticmethod
     def tsan(log):

@@ -21,7 +21,7 @@ namespace {
 
 constexpr long kTryAgain = -ERESTART;  // the state moved on: look again at once
 constexpr long kTimedOut = -ETIME;     // the kernel's own call gave EAGAIN
-constexpr long kAway = -EBUSY;         // EAGAIN for a moment: the ring's bytes come through the kernel
+constexpr long kAway = -EBUSY;         // EAGAIN for a moment: the ring's bytes come through the kernel, or a fence waits for others of ours
 
 // It may be asked first whether it has to wait: a program that polls past the library never has to, and would wait in vain for what comes by the ring.
 long read_own(Connection& c, int fd, ReceiveRequest& request, Sleep sleep) {
@@ -138,6 +138,7 @@ long read_ring(Connection& c, int fd, ReceiveRequest& request, bool nested, bool
     if (refresh_tail(c, fd, nested)) return kTryAgain;
     advance_incoming(c, fd);
     if (c.side->in_flow.load(memory_order_relaxed) != Flow::ring) return kTryAgain;
+    if (c.side->space_sleepers.load(memory_order_acquire) > 0) return kAway;  // the fence waits until they have woken up
   }
   if (!ask_kernel) return -EAGAIN;
   const long end = end_of_stream(c, fd, nested);
@@ -270,13 +271,14 @@ void keep_up(Connection& c, int fd) {
   if (const TriedLock lock(c.side->write_lock); lock) advance_outgoing(c, fd);
 }
 
-// Another thread or process of ours is leaving the ring: what this one may have been told of is on its way back, and soon here. Not for ever: that one
-// may have been stopped.
-bool await_leaver(const Connection& c, uint32_t& looks) {
-  constexpr uint32_t kMostLooks = 2000;
+// Another thread or process of ours is leaving the ring, or wakes up so that a fence can be passed: what this one may have been told of is soon here. Not for
+// ever: that one may have been stopped.
+bool await_others(const Connection& c, uint32_t& looks) {
+  constexpr uint32_t kMostForLeaver = 2000, kMostForSleepers = 50;
   const uint32_t leaver = c.side->leaver.load(memory_order_relaxed);
-  if (leaver == thread_id() || looks++ == kMostLooks) return false;
-  if (leaver != 0) sys::pause_briefly();
+  const bool sleepers = leaver == 0 && c.side->space_sleepers.load(memory_order_relaxed) > 0;
+  if (leaver == thread_id() || looks++ >= (sleepers ? kMostForSleepers : kMostForLeaver)) return false;
+  if (leaver != 0 || sleepers) sys::pause_briefly();
   return true;
 }
 
@@ -344,7 +346,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
     if (done > 0 && static_cast<size_t>(done) >= enough) return done;
     const bool away = got == kAway || (is_leaving && (got == -EAGAIN || got == kTimedOut));
-    if (away && nonblocking && await_leaver(c, looks)) continue;
+    if (away && nonblocking && await_others(c, looks)) continue;
     if (got == kAway) got = -EAGAIN;
     if (got == -EAGAIN && !candidate) ring_for_the_dead(c, fd);
     if (got == -EAGAIN && !nonblocking && (!candidate || sleep == Sleep::never)) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "behaviour.h"
 #include "check.h"
 #include "io.h"
 #include "role.h"
@@ -104,7 +105,7 @@ void visit_all(std::span<const Life> lives, bool at_client, Visit visit) {
         for (const bool peer_waits : {false, true}) {
           const Cell cell{state, blocking, peer_waits};
           if (peer_waits && !peer_may_wait(state)) continue;
-          if (life.sparse && (blocking == peer_waits || (blocking && state == State::full_in))) continue;
+          if ((life.sparse || kSanitized) && (blocking == peer_waits || (blocking && state == State::full_in))) continue;
           if (life.fits != nullptr && !life.fits(cell, at_client)) continue;
           about(row_of(life, cell));
           visit(life, cell);

@@ -355,7 +355,7 @@ void run_cell(const Operation& operation, When when, End actor) {
   const Numbers before = open_numbers();
   constexpr int kAtOnce[] = {0};
   std::span<const int> moments = kAtOnce;
-  if (when == When::later) moments = operation.slow ? std::span<const int>{kFewMoments} : std::span{kMoments};
+  if (when == When::later) moments = operation.slow || kSanitized ? std::span<const int>{kFewMoments} : std::span{kMoments};
   int moment = 0;
   for (const int after : moments) {
     visit_modes(operation.modes, moment++, after == moments.back(), [&](Mode mode) {
