@@ -307,7 +307,11 @@ BEHAVIOUR{.name = "a_life_by_numbers",
                 tell_peer();
                 const int fd = static_cast<int>(::syscall(SYS_accept4, listener, nullptr, nullptr, SOCK_CLOEXEC));
                 CHECK(fd >= 0);
-                for (int i = 0; i < 8; ++i) write_all(fd, read_exactly(fd, 100));
+                for (int i = 0; i < 8; ++i) {
+                  const std::string word = read_exactly(fd, 100);
+                  let_reader_wait(fd);
+                  write_all(fd, word);
+                }
                 CHECK_EQ(read_exactly(fd, 1), "x");
               },
           .client =
@@ -323,6 +327,7 @@ BEHAVIOUR{.name = "a_life_by_numbers",
                 CHECK_EQ(::syscall(SYS_getsockname, fd, &name, &length), 0);
                 CHECK_EQ(length, sizeof(sa_family_t));
                 for (uint64_t i = 0; i < 8; ++i) {
+                  let_reader_wait(fd);
                   write_all(fd, bytes_at(i, 100));
                   std::string back;
                   while (back.size() < 100) {

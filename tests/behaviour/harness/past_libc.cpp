@@ -236,16 +236,15 @@ void Talk::expect_end() {
 // An end is upgraded once it was seen to wait: the control lets the other one fall asleep in its first rounds.
 bool lets_ends_wait = false;
 constexpr int kSeenToWait = 12;
-constexpr useconds_t kFallsAsleepUs = 1000;
 
 void Talk::round(int number) {
-  if (lets_ends_wait && number < kSeenToWait && is_client()) ::usleep(kFallsAsleepUs);
+  if (lets_ends_wait && number < kSeenToWait && is_client()) let_reader_wait(fd);
   if (is_client()) {
     put(request_bytes(number));
     take(answer_bytes(number));
   } else {
     take(request_bytes(number));
-    if (lets_ends_wait && number < kSeenToWait) ::usleep(kFallsAsleepUs);
+    if (lets_ends_wait && number < kSeenToWait) let_reader_wait(fd);
     put(answer_bytes(number));
   }
 }

@@ -20,7 +20,7 @@ namespace shunt::behaviour {
 namespace {
 
 constexpr int kWarmUpRounds = 16;
-constexpr useconds_t kReaderFallsAsleepUs = 100;  // an end is upgraded once it was seen to wait
+constexpr useconds_t kReaderFallsAsleepUs = 100;
 constexpr size_t kWarmUpBytes = 16;
 
 struct Role {
@@ -141,11 +141,19 @@ int accept_at(int listener) {
   return fd;
 }
 
+void let_reader_wait(int fd) {
+  constexpr int kTries = 20;
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  CHECK_EQ(::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length), 0);
+  for (int tries = 0; tries == 0 || (tries < kTries && !is_sleeping(peer.pid)); ++tries) ::usleep(kReaderFallsAsleepUs);
+}
+
 void warm_up_server(int fd) {
   for (int i = 0; i < kWarmUpRounds; ++i) {
     const std::string word = read_exactly(fd, kWarmUpBytes);
     CHECK_EQ(word, bytes_at(static_cast<uint64_t>(i), kWarmUpBytes));
-    ::usleep(kReaderFallsAsleepUs);
+    let_reader_wait(fd);
     write_all(fd, word);
   }
 }
@@ -153,7 +161,7 @@ void warm_up_server(int fd) {
 void warm_up_client(int fd) {
   for (int i = 0; i < kWarmUpRounds; ++i) {
     const std::string word = bytes_at(static_cast<uint64_t>(i), kWarmUpBytes);
-    ::usleep(kReaderFallsAsleepUs);
+    let_reader_wait(fd);
     write_all(fd, word);
     CHECK_EQ(read_exactly(fd, kWarmUpBytes), word);
   }

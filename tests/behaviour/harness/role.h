@@ -23,6 +23,8 @@ std::string scratch_file(const std::string& name);  // in the private directory 
 // One word to the other role; await_peer returns what the next tell_peer there said.
 void tell_peer(uint32_t word = 0);
 uint32_t await_peer();
+// Before a write: until the other end, which reads next, is asleep, or for a moment at least. An end is upgraded only after it was seen to wait.
+void let_reader_wait(int fd);
 
 // Pieces of the connection's beginning, for parts that connect themselves.
 struct Address {
