@@ -30,7 +30,7 @@ class Load:
 
 def _expect_generations(way, report, *generations):
     """Each generation of processes moved bytes through rings. In chaos that is left to its dice."""
-    if not way.accelerated or way in ways.CHAOTIC:
+    if not way.accelerated or way.chaotic:
         return
     for number, pids in enumerate(generations):
         lines = [line for line in report.lines if line["pid"] in pids]

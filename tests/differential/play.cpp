@@ -193,16 +193,11 @@ Script shortest(Script script, Kind kind, const Setting& setting) {
   });
 }
 
-std::optional<std::string> capacity_difference(const Setting& setting, Room room) {
+std::optional<std::string> capacity_difference(const Setting& setting, Room room, size_t least) {
   // A bell that the reader has yet to take holds room in the kernel's buffer like a write of a byte.
   const size_t bells = setting.fences == Fences::anywhere ? 4 : 0;
-#if defined(__SANITIZE_ADDRESS__)
-  constexpr size_t kLeast = 100;  // a minute for writes of one byte
-#else
-  constexpr size_t kLeast = 1;
-#endif
   for (const size_t bytes : {1U, 100U, 1000U, 4096U, 30'000U, 65'536U, 200'000U}) {
-    if (bytes < kLeast) continue;
+    if (bytes < least) continue;
     for (const int end : {0, 1}) {
       Pair tested = Pair::connected(setting.directory, room, setting.first_descriptor);
       Pair reference = Pair::reference(room);

@@ -31,7 +31,7 @@ std::optional<Difference> difference(const Script& script, const Setting& settin
 // A script that still differs in an operation of that kind, and from which none can be taken away.
 Script shortest(Script script, Kind kind, const Setting& setting);
 
-// Both must hold at least what the kernel's own socket holds: programs rely on it not to deadlock.
-std::optional<std::string> capacity_difference(const Setting& setting, Room room);
+// Both must hold at least what the kernel's own socket holds: programs rely on it not to deadlock. Tried with writes of `least` bytes and more.
+std::optional<std::string> capacity_difference(const Setting& setting, Room room, size_t least);
 
 }  // namespace shunt::differential
