@@ -168,7 +168,7 @@ enum class Armed : uint8_t {
   slices,   // no bell can be promised yet: sleep at most kSliceNs
 };
 struct Sleeper {
-  uint32_t for_data = 0, for_space = 0;  // 1: counted
+  uint32_t for_data = 0, for_space = 0, in_peek = 0;  // 1: counted
 };
 Armed arm(Connection& connection, int fd, short events, Sleeper& sleeper);
 void disarm(Connection& connection, Sleeper& sleeper);

@@ -42,6 +42,17 @@ bool take_over(Connection& connection, int fd, uint64_t begin, uint64_t& end, ui
 uint64_t put_back_by_dead(int fd, uint64_t first, uint64_t read, uint64_t most);
 // Takes bells up to number `until`, as many as one call gets; never nested. Returns recv's result: > 0, 0 at the end of the stream, −EAGAIN, −errno.
 long take_bells(Connection& connection, int fd, uint32_t until);
+// Taking several processes' last bells moves the place where a peek begins (SO_PEEK_OFF). Who sleeps in one then skips what wakes him, and sleeps on with data
+// in the socket. So nobody may: the bell that lies there wakes him, and he sleeps in no peek again before the fence is passed.
+inline bool peeks_would_miss(const Side& side) {
+  // SYNC: acquire, pairs with Asleep::in_peek(); the read lock that a sleeper takes behind it makes it complete.
+  return side.holders.load(std::memory_order_relaxed) > 1 && side.peekers.load(std::memory_order_acquire) > 0;
+}
+// A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first. What a process that was killed has begun to take
+// waits for nobody's peek.
+inline bool fence_waits(const Side& side) {
+  return side.space_sleepers.load(std::memory_order_acquire) > 0 || (side.last_bells == 0 && peeks_would_miss(side));
+}
 // Takes all bells before the data behind the peer's down-fence. False: the last one is on its way.
 bool take_last_bells_of_fence(Connection& connection, int fd);
 // Tells the peer's writer how far we have read: a process that was killed may not have come to it. True: it had not.

@@ -82,8 +82,7 @@ void advance_incoming(Connection& c, int fd) {
     const uint64_t head = side.head.load(memory_order_relaxed);
     if (fence < head || fence > c.in->tail.load(memory_order_relaxed)) return break_connection(c, fd);
     if (fence > head) return;
-    // A writer asleep for space needs the last bell to learn that its ring is over: it takes its leave first.
-    if (side.space_sleepers.load(memory_order_acquire) > 0 && !overdue(side)) return;
+    if (fence_waits(side) && !overdue(side)) return;
     if (!take_last_bells_of_fence(c, fd)) return;
     c.in->passed.store(2, memory_order_release);
     side.in_flow.store(Flow::kernel_again, memory_order_relaxed);
@@ -223,7 +222,7 @@ bool take_last_bells_of_fence(Connection& c, int fd) {
   }
   // The kernel moves the offset back as bytes are taken: so they are counted there, also for who was killed in between and has relatives.
   const uint32_t bells = side.last_bells - 1;
-  const bool counted = bells > 0 && side.holders.load(memory_order_relaxed) > 1;
+  const bool counted = bells > 0 && side.holders.load(memory_order_relaxed) > 1 && !peeks_would_miss(side);
   const int offset = begun ? peek_offset(fd) : -1;
   uint32_t taken = offset < 0 ? 0 : static_cast<uint32_t>(kFar - offset);
   if (offset < 0 && counted) set_peek_offset(fd, kFar);

@@ -135,7 +135,7 @@ Armed arm_events(Connection& c, int fd, short events, bool registered) {
     if (side.leaving) return Armed::slices;  // no bell comes any more
     if (c.in->stage.load(memory_order_acquire) == Stage::kernel_again) {
       // The last bell is on its way, or another sleeper needs it. The down-fence takes it, not we.
-      return side.space_sleepers.load(memory_order_relaxed) > 0 || refresh_tail(c, fd, lock.nested()) ? Armed::slices : Armed::sleep;
+      return fence_waits(side) || refresh_tail(c, fd, lock.nested()) ? Armed::slices : Armed::sleep;
     }
     if ((events & POLLIN) || side.data_sleepers.load(memory_order_relaxed) > 0 || c.registrations.load(memory_order_relaxed))
       set_arm(c.in->data_arm, side.data_arm_sequence);
@@ -179,11 +179,13 @@ Armed arm(Connection& c, int fd, short events, Sleeper& sleeper) {
 void disarm(Connection& c, Sleeper& sleeper) {
   if (sleeper.for_data) count_and_mark(c.side->data_sleepers, ~0u, sleeper.for_data, 0);
   if (sleeper.for_space) count_and_mark(c.side->space_sleepers, ~0u, sleeper.for_space, 0);
+  if (sleeper.in_peek) count_and_mark(c.side->peekers, ~0u, sleeper.in_peek, 0);
 }
 
 void count_again(const Connection& c, const Sleeper& sleeper) {
   c.side->data_sleepers.fetch_add(sleeper.for_data);
   c.side->space_sleepers.fetch_add(sleeper.for_space);
+  c.side->peekers.fetch_add(sleeper.in_peek);
 }
 
 Armed arm_registered(Connection& c, int fd, short events) { return arm_events(c, fd, events, true); }

@@ -138,7 +138,7 @@ long read_ring(Connection& c, int fd, ReceiveRequest& request, bool nested, bool
     if (refresh_tail(c, fd, nested)) return kTryAgain;
     advance_incoming(c, fd);
     if (c.side->in_flow.load(memory_order_relaxed) != Flow::ring) return kTryAgain;
-    if (c.side->space_sleepers.load(memory_order_acquire) > 0) return kAway;  // the fence waits until they have woken up
+    if (fence_waits(*c.side)) return kAway;  // until they have woken up
   }
   if (!ask_kernel) return -EAGAIN;
   const long end = end_of_stream(c, fd, nested);
@@ -276,7 +276,7 @@ void keep_up(Connection& c, int fd) {
 bool await_others(const Connection& c, uint32_t& looks) {
   constexpr uint32_t kMostForLeaver = 2000, kMostForSleepers = 50;
   const uint32_t leaver = c.side->leaver.load(memory_order_relaxed);
-  const bool sleepers = leaver == 0 && c.side->space_sleepers.load(memory_order_relaxed) > 0;
+  const bool sleepers = leaver == 0 && fence_waits(*c.side);
   if (leaver == thread_id() || looks++ >= (sleepers ? kMostForSleepers : kMostForLeaver)) return false;
   if (leaver != 0 || sleepers) sys::pause_briefly();
   return true;

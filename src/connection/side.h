@@ -44,6 +44,7 @@ struct alignas(64) Side {
   std::atomic<uint64_t> kernel_received;  // atomic: bytes read from the kernel before the ring
   std::atomic<uint32_t> kernel_readers;   // atomic: threads inside a kernel read that began before the channel
   std::atomic<uint32_t> data_sleepers;    // atomic: threads asleep until there is data
+  std::atomic<uint32_t> peekers;          // atomic: of them, those that sleep in a peek
   std::atomic<uint64_t> receive_timeout_ns;  // atomic: SO_RCVTIMEO, 0: none
   uint64_t fence_wait_since;              // cycle count when the down-fence first had to wait for a sleeping writer
   std::atomic<bool> leaving;              // atomic: a retreat has begun: what lies in the ring is the peer's to put back, and nobody's to take

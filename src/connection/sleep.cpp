@@ -59,6 +59,8 @@ class Asleep : Duty {
     done();
   }
   Armed arm(int fd, short events) { return shunt::arm(connection_, fd, events, sleeper_); }
+  // SYNC: seq_cst, pairs with peeks_would_miss().
+  void in_peek() { count_and_mark(connection_.side->peekers, 1, sleeper_.in_peek, 1); }
 
  private:
   static void undo(Duty& duty) {
@@ -140,11 +142,13 @@ long BlockingWait::wait(Connection& c, int fd, short events) {
   const Armed armed = asleep.arm(fd, events);
   fd = open_fd(c, fd);
   long result = 0;
+  const bool peeks = events == POLLIN && armed == Armed::sleep && !slept_ && fd >= 0 && !vain;
+  if (peeks) asleep.in_peek();  // before the look: whoever takes the last bells in front of it is done, who does so behind it sees the count
   const bool ready = look(c, fd) & (events | POLLERR | POLLHUP);
   if (vain)
     result = sleep(c, -1, events, Armed::slices);
   else if (!ready)
-    result = sleep(c, fd, events, armed);
+    result = peeks && !putback_pending(c) ? sleep_in_receive(c, fd) : sleep(c, fd, events, armed);
   return result;
 }
 
@@ -186,7 +190,6 @@ long BlockingWait::ask_before_sleep(Connection& c, int fd, short events) {
 }
 
 long BlockingWait::sleep(Connection& c, int fd, short events, Armed armed) {
-  if (events == POLLIN && armed == Armed::sleep && !slept_ && fd >= 0 && !putback_pending(c)) return sleep_in_receive(c, fd);
   if (const long error = ask_before_sleep(c, fd, events); error < 0) return error;
   uint64_t length = 0;  // 0: until woken
   if (armed == Armed::slices) length = min_of(kShortestSlice << min_of<uint32_t>(idle_wakes_++ / 2, 10), kLongestSlice);

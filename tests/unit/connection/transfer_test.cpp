@@ -194,6 +194,29 @@ TEST(OldReader, TellsBellsFromTheDataBeforeThemAndFromWhatIsPutBackBehindThem) {
   }
 }
 
+// Taking the bells in front of it would move the place where a relative's peek begins.
+TEST(Transfer, AFenceOfAFamilyWaitsForWhoSleepsInAPeek) {
+  StreamPair pair;
+  upgrade(pair);
+  Pin pin(pair.connector);
+  Side& side = *pin->side;
+  char data[8];
+  side.holders = 2;
+  std::thread reader([&] { EXPECT_EQ(read_from(pair.connector, data, sizeof data), 1); });
+  while (side.peekers != 1) std::this_thread::yield();
+  ASSERT_EQ(write_to(pair.acceptor, "x", 1), 1);
+  reader.join();
+  EXPECT_EQ(side.peekers, 0u);
+  side.peekers = 1;  // the relative
+  make_plain(*Pin(pair.acceptor), pair.acceptor, Reason::stdio);
+  ASSERT_EQ(write_to(pair.acceptor, "after", 5), 5);
+  EXPECT_EQ(read_from(pair.connector, data, sizeof data, MSG_DONTWAIT), -EAGAIN);
+  EXPECT_EQ(side.in_flow, Flow::ring);
+  side.peekers = 0;  // woken by the bell
+  EXPECT_EQ(read_from(pair.connector, data, sizeof data, MSG_DONTWAIT), 5);
+  EXPECT_EQ(side.in_flow, Flow::kernel_again);
+}
+
 TEST(Transfer, RetreatPutsUnreadBytesBackThroughTheKernel) {
   const std::vector<size_t> writes[] = {{}, {5}, {50'000}, {900, 10'000, 50'000}};  // the last ones leave bytes in three areas
   for (const auto& sizes : writes) {
