@@ -289,6 +289,36 @@ size_t low_water_mark(int fd) {
   return bytes > 1 ? static_cast<size_t>(bytes) : 1;
 }
 
+// recvmsg's header while a call takes one part behind the other: each may bring control data, and the last one does.
+class Header {
+ public:
+  explicit Header(msghdr* header) : header_(header), asked_(header ? *header : msghdr{}) {}
+  bool has_control() const { return header_ && header_->msg_controllen > 0; }
+  // What one part was cut off, all were.
+  void note_part() {
+    if (header_) flags_ = header_->msg_flags |= flags_;
+  }
+  // The next part has the room that the program gave.
+  void begin_part() {
+    if (!header_) return;
+    answered_ = *header_;
+    header_->msg_namelen = asked_.msg_namelen;
+    header_->msg_controllen = asked_.msg_controllen;
+    is_between_ = true;
+  }
+  // It brought nothing.
+  void end() {
+    if (header_ && is_between_) *header_ = answered_;
+  }
+
+ private:
+  msghdr* header_;
+  msghdr asked_;
+  msghdr answered_{};
+  int flags_ = 0;
+  bool is_between_ = false;
+};
+
 }  // namespace
 
 long receive(Connection& c, int fd, ReceiveRequest request) {
@@ -298,6 +328,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
   BlockingWait waiting(side.receive_timeout_ns.load(memory_order_relaxed));
   const size_t enough = (request.flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? request.bytes : 1;
   const int number = fd;
+  Header header(request.message);
   long done = 0;
   uint32_t looks = 0;
   for (bool ask_kernel = nonblocking;; ask_kernel = true) {
@@ -318,17 +349,17 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
     }
     if (got > 0) {
       done += got;
+      header.note_part();
       if (static_cast<size_t>(got) == request.bytes || (request.flags & MSG_PEEK)) return done;
       if (request.complete && !(candidate && has_channel(c))) return done;  // else a channel came meanwhile: it may have ended at a fence
       // A read ends neither at a fence nor, as the kernel ends it, at the message that carried the offer.
       const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
       const bool satisfied = static_cast<size_t>(done) >= enough;
-      if (satisfied && !goes_on) return done;
+      if ((satisfied && !goes_on) || header.has_control()) return done;
       if (satisfied) request.flags |= MSG_DONTWAIT, request.satisfied = true;
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
-      request.message = nullptr;
       request.own = nullptr;
       request.complete = false;
       if (const size_t mark = offered ? low_water_mark(fd) : 1; mark > static_cast<size_t>(done)) {
@@ -340,11 +371,12 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
         request.bytes -= static_cast<size_t>(more);
         if (request.bytes == 0) return done;
       }
+      header.begin_part();
       continue;
     }
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
     if (done > 0 && static_cast<size_t>(done) >= enough && got == -ECONNRESET) keep_reset(c);
-    if (done > 0 && static_cast<size_t>(done) >= enough) return done;
+    if (done > 0 && static_cast<size_t>(done) >= enough) return header.end(), done;
     const bool away = got == kAway || (is_leaving && (got == -EAGAIN || got == kTimedOut));
     if (away && nonblocking && await_others(c, looks)) continue;
     if (got == kAway) got = -EAGAIN;
@@ -356,12 +388,13 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       if (got == 0) continue;
     }
     if (got == kTimedOut) got = -EAGAIN;
+    if (done > 0) return header.end(), done;
     if (got == 0 && request.message && !request.complete) {  // as the kernel leaves it where no message was
       request.message->msg_namelen = 0;
       request.message->msg_controllen = 0;
       request.message->msg_flags = 0;
     }
-    return done > 0 ? done : got;
+    return got;
   }
 }
 

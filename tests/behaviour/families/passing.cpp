@@ -104,6 +104,24 @@ BEHAVIOUR{.name = "of_a_pipe_from_the_server_in_mid_stream",
           .client = receive_in_mid_stream,
           .leaves_ring = true};
 
+// What came by a ring and what came with the descriptor are read in one go, as from one queue.
+BEHAVIOUR{.name = "of_a_pipe_behind_other_bytes",
+          .server =
+              [](int fd) {
+                await_peer();
+                int passed = -1;
+                CHECK_EQ(receive_with(fd, 100, &passed), "bytespipe");
+                expect_pipe(passed);
+              },
+          .client =
+              [](int fd) {
+                write_all(fd, "bytes");
+                send_with(fd, "pipe", pipe_with_text());
+                tell_peer();
+              },
+          .leaves_ring = true,
+          .was_upgraded = true};
+
 BEHAVIOUR{.name = "of_a_pipe_as_the_first_thing",
           .server =
               [](int fd) {
