@@ -289,14 +289,22 @@ size_t low_water_mark(int fd) {
   return bytes > 1 ? static_cast<size_t>(bytes) : 1;
 }
 
-// recvmsg's header while a call takes one part behind the other: each may bring control data, and the last one does.
+// recvmsg's header while a call takes one part behind the other: the first one that brings control data is the last one that may.
 class Header {
  public:
   explicit Header(msghdr* header) : header_(header), asked_(header ? *header : msghdr{}) {}
   bool has_control() const { return header_ && header_->msg_controllen > 0; }
+  // unix_stream_read_generic: a read ends behind descriptors.
+  bool has_descriptors() const {
+    if (!has_control()) return false;
+    for (cmsghdr* item = CMSG_FIRSTHDR(header_); item; item = CMSG_NXTHDR(header_, item))
+      if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) return true;
+    return false;
+  }
   // What one part was cut off, all were.
   void note_part() {
     if (header_) flags_ = header_->msg_flags |= flags_;
+    is_between_ = false;
   }
   // The next part has the room that the program gave.
   void begin_part() {
@@ -356,7 +364,7 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
       const bool offered = candidate && side.offer_seen.load(memory_order_relaxed) != offer_seen;
       const bool goes_on = (offered && !urgent_byte_ahead(fd)) || (!candidate && at_fence(c, fd));
       const bool satisfied = static_cast<size_t>(done) >= enough;
-      if ((satisfied && !goes_on) || header.has_control()) return done;
+      if ((satisfied && !goes_on) || header.has_descriptors()) return done;
       if (satisfied) request.flags |= MSG_DONTWAIT, request.satisfied = true;
       request.to.skip(static_cast<size_t>(got));
       request.bytes -= static_cast<size_t>(got);
@@ -371,7 +379,10 @@ long receive(Connection& c, int fd, ReceiveRequest request) {
         request.bytes -= static_cast<size_t>(more);
         if (request.bytes == 0) return done;
       }
-      header.begin_part();
+      if (header.has_control())
+        request.message = nullptr;
+      else
+        header.begin_part();
       continue;
     }
     // unix_stream_read_generic: sock_error() is asked, and so cleared, only by a call that has not got enough yet.
